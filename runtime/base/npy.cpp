@@ -176,8 +176,12 @@ std::string format_npy(DType dtype, std::span<const int64_t> shape, Bytes data) 
   std::vector<float> widened;
   if (dtype == DType::kBF16) {
     widened.resize(data.size() / 2);
-    for (size_t i = 0; i < widened.size(); ++i)
-      widened[i] = static_cast<float>(load_as_double(dtype, data.data(), i));
+    for (size_t i = 0; i < widened.size(); ++i) {
+      uint16_t h;  // by bits, so that a signalling NaN stays one
+      std::memcpy(&h, data.data() + 2 * i, 2);
+      const float f = bf16_to_f32(h);
+      std::memcpy(&widened[i], &f, 4);
+    }
     dtype = DType::kF32;
     data = std::as_bytes(std::span(widened));
   }
