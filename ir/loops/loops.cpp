@@ -19,7 +19,7 @@ int Kernel::find_buffer(std::string_view n) const {
 
 Dim parallel_extent(const Kernel& k) {
   Dim extent(1);
-  const Block* b = &k.body;
+  const StmtList* b = &k.body;
   while (b->size() == 1 && (*b)[0].kind == StmtKind::kFor && (*b)[0].loop.kind == LoopKind::kParallel) {
     const Stmt& s = (*b)[0];
     extent *= ceildiv(s.hi[0] - s.lo, s.step);
@@ -39,7 +39,7 @@ Dim scratch_bytes(const Kernel& k) {
   return bytes;
 }
 
-void for_each_stmt(const Block& block, const std::function<void(const Stmt&)>& f) {
+void for_each_stmt(const StmtList& block, const std::function<void(const Stmt&)>& f) {
   for (const Stmt& s : block) {
     f(s);
     for_each_stmt(s.body, f);

@@ -95,7 +95,7 @@ struct Reduction {
 enum class StmtKind : uint8_t { kLet, kStore, kFor, kReduce, kIf, kDeclare, kDot, kPrefetch };
 
 struct Stmt;
-using Block = std::vector<Stmt>;
+using StmtList = std::vector<Stmt>;
 
 struct Stmt {
   StmtKind kind = StmtKind::kLet;
@@ -113,8 +113,8 @@ struct Stmt {
   std::vector<Dim> hi;
   int64_t step = 1;                   // vector loops: 1
   std::vector<Reduction> reductions;  // kReduce
-  Block body;                         // kFor, kReduce (before the values), kIf
-  Block orelse;                       // kIf
+  StmtList body;                         // kFor, kReduce (before the values), kIf
+  StmtList orelse;                       // kIf
   // kDot: buffer[index] += sum over p < group of a[a_index.., p] * b[b_index.., p], p being the last index of
   // both. bf16 x bf16 into f32 with group 2, u8 x i8 or i8 x i8 into i32 with group 4: one instruction where
   // the target has it.
@@ -127,7 +127,7 @@ struct Kernel {
   std::string name;
   std::vector<std::string> params;  // size parameters, i64, each >= 0
   std::vector<LoopBuffer> buffers;  // arguments first, in call order; then the others in order of declaration
-  Block body;
+  StmtList body;
 
   int num_args() const;
   int find_buffer(std::string_view name) const;  // -1 if there is none
@@ -138,7 +138,7 @@ Dim parallel_extent(const Kernel& k);
 // Bytes of scratch a thread needs: every scratch buffer, each rounded up to 64 bytes.
 Dim scratch_bytes(const Kernel& k);
 // Calls f on every statement of the block and of those within, outer first.
-void for_each_stmt(const Block& block, const std::function<void(const Stmt&)>& f);
+void for_each_stmt(const StmtList& block, const std::function<void(const Stmt&)>& f);
 
 // A handle of a buffer of the kernel being built.
 struct Buffer {
@@ -219,9 +219,9 @@ class KernelBuilder {
   Buffer add_buffer(LoopBuffer b);
   Buffer declare(BufferKind kind, std::string_view name, DType type, std::vector<Dim> shape,
                  std::optional<double> init);
-  Block* block() { return blocks_.back(); }
+  StmtList* block() { return blocks_.back(); }
   Kernel kernel_;
-  std::vector<Block*> blocks_;
+  std::vector<StmtList*> blocks_;
   std::vector<std::string> names_;
 };
 
