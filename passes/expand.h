@@ -1,0 +1,16 @@
+// Expansion of composites, as a helper of passes and as the pass `expand`.
+#pragma once
+
+#include <functional>
+#include <unordered_map>
+
+#include "ir/builder.h"
+
+namespace graphc {
+
+// Rebuilds `block` with every composite node for which `want` says true replaced by its expansion, and those in
+// the expansion likewise. Returns the map from dropped values to those that stand for them.
+std::unordered_map<const Value*, Value*> expand_composites(Module& m, Block& block,
+                                                           const std::function<bool(const Node&)>& want);
+
+}  // namespace graphc
