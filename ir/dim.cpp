@@ -387,6 +387,22 @@ uint64_t Dim::hash() const {
 
 namespace {
 
+// The number of atoms and terms d prints with, counted up to `limit`.
+size_t weight(const Dim& d, size_t limit) {
+  size_t n = 1;
+  for (const DimTerm& t : d.terms()) {
+    ++n;
+    for (const DimAtomRef& a : t.atoms) {
+      if (n >= limit) return n;
+      n += a->name.empty() ? weight(a->num, limit - n) + weight(a->den, limit - n) : 1;
+    }
+  }
+  return n;
+}
+
+// A short text can stand for a polynomial of exponential size ((a+b)*(c+d)*..., x%y%z...): refused early.
+constexpr size_t kMaxDimWeight = 512;
+
 class DimParser {
  public:
   explicit DimParser(std::string_view s) : s_(s) {}
@@ -408,15 +424,20 @@ class DimParser {
     i_ += t.size();
     return true;
   }
+  Result<Dim> bounded(Dim d) {
+    if (weight(d, kMaxDimWeight) >= kMaxDimWeight)
+      return invalid(fmt::format("the size '{:.80}...' has too many terms", s_));
+    return d;
+  }
   Result<Dim> sum(int depth) {
     GC_TRY(Dim a, term(depth));
     while (true) {
       if (eat("+")) {
         GC_TRY(Dim b, term(depth));
-        a += b;
+        GC_TRY(a, bounded(a + b));
       } else if (eat("-")) {
         GC_TRY(Dim b, term(depth));
-        a -= b;
+        GC_TRY(a, bounded(a - b));
       } else
         return a;
     }
@@ -426,13 +447,13 @@ class DimParser {
     while (true) {
       if (eat("*")) {
         GC_TRY(Dim b, factor(depth));
-        a *= b;
+        GC_TRY(a, bounded(a * b));
       } else if (eat("//")) {
         GC_TRY(Dim b, factor(depth));
-        a = floordiv(a, b);
+        GC_TRY(a, bounded(floordiv(a, b)));
       } else if (eat("%")) {
         GC_TRY(Dim b, factor(depth));
-        a = mod(a, b);
+        GC_TRY(a, bounded(mod(a, b)));
       } else
         return a;
     }

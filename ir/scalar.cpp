@@ -267,9 +267,9 @@ ScalarValue eval_scalar_op(ScalarOp op, DType type, DType arg_type, const Scalar
     case ScalarOp::kIsNan: r.i = f && std::isnan(x[0].d); return r;
     case ScalarOp::kPhilox: {
       uint64_t c = static_cast<uint64_t>(x[4].i);
-      r.i = philox4x32({static_cast<uint32_t>(c), static_cast<uint32_t>(c >> 32),
-                        static_cast<uint32_t>(x[2].i), static_cast<uint32_t>(x[3].i)},
-                       {static_cast<uint32_t>(x[0].i), static_cast<uint32_t>(x[1].i)})[0];
+      r.i = philox4x32_10({static_cast<uint32_t>(c), static_cast<uint32_t>(c >> 32),
+                           static_cast<uint32_t>(x[2].i), static_cast<uint32_t>(x[3].i)},
+                          {static_cast<uint32_t>(x[0].i), static_cast<uint32_t>(x[1].i)})[0];
       return r;
     }
     case ScalarOp::kCast:
