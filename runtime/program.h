@@ -43,15 +43,15 @@ struct Symbol {
   int64_t min = 1, max = 0x7fffffff;  // inclusive
 };
 
-enum class VariableKind : uint8_t {
+enum class VariableRole : uint8_t {
   kParam,  // trained; saved
   kState,  // running statistics, optimizer slots, counters; saved
   kConst,  // never changes; not saved
 };
 
-struct Variable {
+struct ProgramVariable {
   std::string name;  // path: "conv1.weight"
-  VariableKind kind = VariableKind::kParam;
+  VariableRole kind = VariableRole::kParam;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   // The initial value: `data` (row-major bytes) if its size isn't 0 or the variable has none, else a tensor
@@ -68,7 +68,7 @@ struct TensorSpec {
   std::vector<SizeExpr> shape;
 };
 
-struct Buffer {
+struct ProgramBuffer {
   enum Kind : uint8_t { kInput, kOutput, kVariable, kArena, kAlias };
   Kind kind = kArena;
   uint32_t index =
@@ -110,7 +110,7 @@ struct EndCopy {  // after the last step, in order; for state that could not be 
 struct Function {
   std::string name;
   std::vector<TensorSpec> inputs, outputs;
-  std::vector<Buffer> buffers;
+  std::vector<ProgramBuffer> buffers;
   std::vector<Step> steps;
   std::vector<EndCopy> copies;
 };
@@ -127,7 +127,7 @@ struct ProgramMeta {
 struct Program {
   ProgramMeta meta;
   std::vector<Symbol> symbols;
-  std::vector<Variable> variables;
+  std::vector<ProgramVariable> variables;
   std::vector<Exec> execs;
   std::vector<Function> functions;
   std::string directory;  // of the file it was loaded from, for external references; not saved

@@ -24,7 +24,7 @@ class Writer {
     std::vector<fb::Offset<fbs::Symbol>> symbols;
     for (const Symbol& s : p.symbols) symbols.push_back(fbs::CreateSymbol(b_, str(s.name), s.min, s.max));
     std::vector<fb::Offset<fbs::Variable>> variables;
-    for (const Variable& v : p.variables) variables.push_back(variable(v));
+    for (const ProgramVariable& v : p.variables) variables.push_back(variable(v));
     std::vector<fb::Offset<fbs::Exec>> execs;
     for (const Exec& e : p.execs) {
       if (too_large(e.blob.size())) return large();
@@ -85,7 +85,7 @@ class Writer {
     return b_.CreateVector(ids);
   }
 
-  fb::Offset<fbs::Variable> variable(const Variable& v) {
+  fb::Offset<fbs::Variable> variable(const ProgramVariable& v) {
     fb::Offset<fbs::Init> init = 0;
     if (v.init) {
       std::vector<fb::Offset<fbs::InitAttr>> attrs;
@@ -116,7 +116,7 @@ class Writer {
   fb::Offset<fbs::Function> function(const Function& f) {
     const auto inputs = b_.CreateVector(specs(f.inputs)), outputs = b_.CreateVector(specs(f.outputs));
     std::vector<fb::Offset<fbs::Buffer>> buffers;
-    for (const Buffer& b : f.buffers)
+    for (const ProgramBuffer& b : f.buffers)
       buffers.push_back(fbs::CreateBuffer(b_, static_cast<uint8_t>(b.kind), b.index, size(b.bytes),
                                           size(b.alias_offset), b.first_step, b.last_step, b.offset));
     std::vector<fb::Offset<fbs::Step>> steps;
@@ -188,10 +188,10 @@ class Reader {
     return out;
   }
 
-  Variable variable(const fbs::Variable& v) {
-    Variable out;
+  ProgramVariable variable(const fbs::Variable& v) {
+    ProgramVariable out;
     out.name = text(v.name());
-    out.kind = static_cast<VariableKind>(v.kind());
+    out.kind = static_cast<VariableRole>(v.kind());
     out.dtype = static_cast<DType>(v.dtype());
     if (v.shape()) out.shape.assign(v.shape()->begin(), v.shape()->end());
     if (const auto* i = v.init()) {
@@ -222,7 +222,7 @@ class Reader {
     out.inputs = specs(f.inputs());
     out.outputs = specs(f.outputs());
     for (const auto* b : list(f.buffers()))
-      out.buffers.push_back({static_cast<Buffer::Kind>(b->kind()), b->index(), size(b->bytes()),
+      out.buffers.push_back({static_cast<ProgramBuffer::Kind>(b->kind()), b->index(), size(b->bytes()),
                              size(b->alias_offset()), b->first_step(), b->last_step(), b->offset()});
     for (const auto* s : list(f.steps()))
       out.steps.push_back({s->exec(), views(s->inputs()), views(s->outputs()), s->workspace(),

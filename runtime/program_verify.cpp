@@ -37,9 +37,9 @@ Status check_sizes(const std::vector<SizeExpr>& v, size_t num_symbols, const Loa
   return {};
 }
 
-Status verify_variable(const Variable& v, const LoadLimits& limits) {
+Status verify_variable(const ProgramVariable& v, const LoadLimits& limits) {
   const auto fail = [&](std::string_view why) { return bad(fmt::format("variable '{}': {}", v.name, why)); };
-  if (v.kind > VariableKind::kConst) return fail("unknown kind");
+  if (v.kind > VariableRole::kConst) return fail("unknown kind");
   if (!known_dtype(v.dtype)) return fail("unknown dtype");
   const auto bytes = checked_bytes(v.dtype, v.shape, limits);
   if (!bytes.ok()) return fail(bytes.error().message);
@@ -102,21 +102,21 @@ class FunctionVerifier {
       return {};
     };
     for (size_t b = 0; b < n; ++b) {
-      const Buffer& buffer = f_.buffers[b];
+      const ProgramBuffer& buffer = f_.buffers[b];
       GC_CHECK(check_size(buffer.bytes, p_.symbols.size()));
       GC_CHECK(check_size(buffer.alias_offset, p_.symbols.size()));
       root_[b] = static_cast<uint32_t>(b);
       switch (buffer.kind) {
-        case Buffer::kInput:
+        case ProgramBuffer::kInput:
           GC_CHECK(claim(in, buffer.index, "input"));
           written_[b] = true;
           break;
-        case Buffer::kOutput: GC_CHECK(claim(out, buffer.index, "output")); break;
-        case Buffer::kVariable:
+        case ProgramBuffer::kOutput: GC_CHECK(claim(out, buffer.index, "output")); break;
+        case ProgramBuffer::kVariable:
           GC_CHECK(claim(var, buffer.index, "variable"));
           written_[b] = true;
           break;
-        case Buffer::kArena:
+        case ProgramBuffer::kArena:
           if (buffer.first_step > buffer.last_step ||
               (buffer.last_step >= f_.steps.size() && buffer.last_step != 0))
             return bad(fmt::format("buffer {} lives from step {} to {} of {}", b, buffer.first_step,
@@ -124,8 +124,8 @@ class FunctionVerifier {
           if (buffer.offset < -1 || (buffer.offset >= 0 && buffer.offset % 64 != 0))
             return bad(fmt::format("buffer {} has the offset {}", b, buffer.offset));
           break;
-        case Buffer::kAlias:
-          if (buffer.index >= n || f_.buffers[buffer.index].kind == Buffer::kAlias)
+        case ProgramBuffer::kAlias:
+          if (buffer.index >= n || f_.buffers[buffer.index].kind == ProgramBuffer::kAlias)
             return bad(fmt::format("buffer {} is an alias of something else than a buffer of its own", b));
           root_[b] = buffer.index;
           break;
@@ -138,23 +138,23 @@ class FunctionVerifier {
   Result<uint32_t> root_of(uint32_t buffer, size_t step) {
     if (buffer >= f_.buffers.size()) return invalid(fmt::format("there is no buffer {}", buffer));
     const uint32_t r = root_[buffer];
-    const Buffer& b = f_.buffers[r];
-    if (b.kind == Buffer::kArena && (step < b.first_step || step > b.last_step))
+    const ProgramBuffer& b = f_.buffers[r];
+    if (b.kind == ProgramBuffer::kArena && (step < b.first_step || step > b.last_step))
       return invalid(
           fmt::format("buffer {} is used outside its life, step {} to {}", r, b.first_step, b.last_step));
     return r;
   }
   Status may_write(uint32_t r) {
-    const Buffer& b = f_.buffers[r];
-    if (b.kind == Buffer::kInput)
+    const ProgramBuffer& b = f_.buffers[r];
+    if (b.kind == ProgramBuffer::kInput)
       return invalid(fmt::format("input '{}' is written", f_.inputs[b.index].name));
-    if (b.kind == Buffer::kVariable && p_.variables[b.index].kind == VariableKind::kConst)
+    if (b.kind == ProgramBuffer::kVariable && p_.variables[b.index].kind == VariableRole::kConst)
       return invalid(fmt::format("constant '{}' is written", p_.variables[b.index].name));
     return {};
   }
   void wrote(uint32_t r) {
     written_[r] = true;
-    if (f_.buffers[r].kind == Buffer::kOutput) output_written_[f_.buffers[r].index] = true;
+    if (f_.buffers[r].kind == ProgramBuffer::kOutput) output_written_[f_.buffers[r].index] = true;
   }
   Status view(const TensorView& v) {
     if (!known_dtype(v.dtype)) return invalid("a tensor has an unknown dtype");
@@ -185,7 +185,7 @@ class FunctionVerifier {
     if (st.workspace >= 0) {
       if (st.workspace > 0xffffffff) return invalid("there is no such workspace");
       GC_TRY(const uint32_t r, root_of(static_cast<uint32_t>(st.workspace), s));
-      if (f_.buffers[r].kind != Buffer::kArena) return invalid("its workspace doesn't lie in the arena");
+      if (f_.buffers[r].kind != ProgramBuffer::kArena) return invalid("its workspace doesn't lie in the arena");
     } else if (st.workspace != -1) {
       return invalid("there is no such workspace");
     }
@@ -226,7 +226,7 @@ Status verify_program(const Program& p, const LoadLimits& limits) {
     if (s.min < 0 || s.min > s.max || s.max > limits.max_dim)
       return bad(fmt::format("symbol '{}' has the range {}..{}", s.name, s.min, s.max));
   }
-  for (const Variable& v : p.variables) {
+  for (const ProgramVariable& v : p.variables) {
     GC_CHECK(variables.add("variable", v.name, limits));
     GC_CHECK(verify_variable(v, limits));
   }
