@@ -3,7 +3,7 @@
 #include <llvm/IR/Intrinsics.h>
 #include <llvm/IR/IntrinsicsX86.h>
 
-#include "backends/cpu/emit_internal.h"
+#include "backends/cpu/emit_internal.inc"
 
 namespace graphc::cpu_emit {
 

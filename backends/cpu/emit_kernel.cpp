@@ -8,7 +8,7 @@
 #include <llvm/IR/IntrinsicsX86.h>
 #include <llvm/IR/MDBuilder.h>
 
-#include "backends/cpu/emit_internal.h"
+#include "backends/cpu/emit_internal.inc"
 
 namespace graphc::cpu_emit {
 
@@ -62,7 +62,7 @@ void for_each_access(const Stmt& s, const std::function<void(int, const std::vec
 // W lanes in every element.
 void KernelEmitter::plan_registers() {
   std::vector<int> chunk(k_.buffers.size(), 0);  // 0: not seen in a vector loop, -1: not in aligned runs
-  std::function<void(const Block&, const Stmt*)> walk = [&](const Block& block, const Stmt* vec) {
+  std::function<void(const StmtList&, const Stmt*)> walk = [&](const StmtList& block, const Stmt* vec) {
     for (const Stmt& s : block) {
       const Stmt* inner =
           (s.kind == StmtKind::kFor || s.kind == StmtKind::kReduce) && s.loop.kind == LoopKind::kVector ? &s
@@ -215,7 +215,7 @@ Status KernelEmitter::emit() {
   return ok_status();
 }
 
-void KernelEmitter::emit_block(const Block& block) {
+void KernelEmitter::emit_block(const StmtList& block) {
   for (const Stmt& s : block) {
     if (!error_.empty()) return;
     emit_stmt(s);
@@ -345,7 +345,7 @@ void KernelEmitter::with_constant(const Stmt& s, int64_t v, const std::function<
 // odometer.
 void KernelEmitter::emit_parallel(const Stmt& outer) {
   std::vector<const Stmt*> nest;
-  const Block* body = nullptr;
+  const StmtList* body = nullptr;
   for (const Stmt* s = &outer;;) {
     nest.push_back(s);
     body = &s->body;

@@ -26,7 +26,7 @@
 #include <llvm/Transforms/Utils/LoopSimplify.h>
 #include <llvm/Transforms/Utils/Mem2Reg.h>
 
-#include "backends/cpu/emit_internal.h"
+#include "backends/cpu/emit_internal.inc"
 
 namespace graphc {
 namespace {

@@ -1,4 +1,4 @@
-#include "backends/cpu/vector_math.h"
+#include "backends/cpu/vector_math.inc"
 
 #include <llvm/IR/Intrinsics.h>
 

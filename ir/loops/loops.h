@@ -40,10 +40,15 @@
 //    unless it says `= constant`.
 //  * Floats of 16 bits are computed in f32 and rounded by store and by cast only. Multiply-add may be
 //  contracted.
+//  * A register buffer declared inside a vector loop is private to each lane: its indices don't use the lane,
+//  and its
+//    elements are vectors.
 //  * `reduce`: result k combines the values k of all iterations with op k, starting from its identity. Order
 //  is fixed:
-//    a vector<W> reduce with unroll U has U*W accumulators, iteration i goes to accumulator i mod (U*W), and
-//    these are combined by a halving tree; serial is left to right. max and min hand NaN on.
+//    a vector<W> reduce with unroll U has U*W accumulators; whole groups of U*W iterations go to them in
+//    order, what is left goes to the first W, and all are combined by a halving tree. serial is left to
+//    right. max and min hand NaN on. A reduce inside a vector loop is serial (or unroll) and has a result per
+//    lane.
 #pragma once
 
 #include <cstdint>
@@ -113,8 +118,8 @@ struct Stmt {
   std::vector<Dim> hi;
   int64_t step = 1;                   // vector loops: 1
   std::vector<Reduction> reductions;  // kReduce
-  StmtList body;                         // kFor, kReduce (before the values), kIf
-  StmtList orelse;                       // kIf
+  StmtList body;                      // kFor, kReduce (before the values), kIf
+  StmtList orelse;                    // kIf
   // kDot: buffer[index] += sum over p < group of a[a_index.., p] * b[b_index.., p], p being the last index of
   // both. bf16 x bf16 into f32 with group 2, u8 x i8 or i8 x i8 into i32 with group 4: one instruction where
   // the target has it.
