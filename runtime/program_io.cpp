@@ -1,4 +1,5 @@
 // The `.gcx` file: FlatBuffer + SHA-256.
+#define FLATBUFFERS_MAX_ALIGNMENT 64  // constants are used in place, so they start on a cache line
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/openat2.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -85,20 +87,42 @@ Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
   }
 }
 
-Result<MappedFile> MappedFile::open(const std::string& path, uint64_t max_bytes) {
-  Fd fd(open_retry(path.c_str(), O_RDONLY));
-  if (fd.get() < 0) return os_error("open", path);
+Result<MappedFile> MappedFile::map(int fd, const std::string& path, uint64_t max_bytes, bool single_link) {
   struct stat st;
-  if (::fstat(fd.get(), &st) != 0) return os_error("read", path);
+  if (::fstat(fd, &st) != 0) return os_error("read", path);
   if (!S_ISREG(st.st_mode)) return invalid(fmt::format("'{}' is not a regular file", path));
+  if (single_link && st.st_nlink != 1)
+    return invalid(fmt::format("'{}' has hard links, which is not allowed here", path));
   if (static_cast<uint64_t>(st.st_size) > max_bytes) return too_large(path, st.st_size, max_bytes);
   MappedFile m;
   if (st.st_size == 0) return m;
-  void* p = ::mmap(nullptr, st.st_size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  void* p = ::mmap(nullptr, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
   if (p == MAP_FAILED) return os_error("map", path);
   m.data_ = static_cast<const std::byte*>(p);
   m.size_ = st.st_size;
   return m;
+}
+
+Result<MappedFile> MappedFile::open(const std::string& path, uint64_t max_bytes) {
+  Fd fd(open_retry(path.c_str(), O_RDONLY));
+  if (fd.get() < 0) return os_error("open", path);
+  return map(fd.get(), path, max_bytes, false);
+}
+
+Result<MappedFile> MappedFile::open_beneath(const std::string& directory, const std::string& relative,
+                                            uint64_t max_bytes) {
+  const std::string dir = directory.empty() ? "." : directory;
+  Fd d(open_retry(dir.c_str(), O_RDONLY | O_DIRECTORY));
+  if (d.get() < 0) return os_error("open", dir);
+  struct open_how how {};
+  how.flags = O_RDONLY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  Fd fd(static_cast<int>(::syscall(SYS_openat2, d.get(), relative.c_str(), &how, sizeof(how))));
+  if (fd.get() < 0 && (errno == EXDEV || errno == ELOOP))
+    return invalid(fmt::format("'{}' leaves the directory '{}' or goes through a link, which is not allowed",
+                               relative, dir));
+  if (fd.get() < 0) return os_error("open", dir + "/" + relative);
+  return map(fd.get(), dir + "/" + relative, max_bytes, true);
 }
 
 MappedFile::MappedFile(MappedFile&& o) noexcept { *this = std::move(o); }

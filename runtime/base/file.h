@@ -24,6 +24,10 @@ Result<std::string> read_file(const std::string& path, uint64_t max_bytes = uint
 class MappedFile {
  public:
   static Result<MappedFile> open(const std::string& path, uint64_t max_bytes = uint64_t{1} << 40);
+  // The file `relative` beneath `directory`: no absolute path, no "..", no symbolic or hard links on the way
+  // (a file of somebody else's making names it).
+  static Result<MappedFile> open_beneath(const std::string& directory, const std::string& relative,
+                                         uint64_t max_bytes = uint64_t{1} << 40);
   MappedFile() = default;
   MappedFile(MappedFile&& o) noexcept;
   MappedFile& operator=(MappedFile&& o) noexcept;
@@ -31,6 +35,7 @@ class MappedFile {
   Bytes bytes() const { return {data_, size_}; }
 
  private:
+  static Result<MappedFile> map(int fd, const std::string& path, uint64_t max_bytes, bool single_link);
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

@@ -35,7 +35,12 @@ bool is_count(const json& v) { return v.is_number_unsigned() && v.get<uint64_t>(
 Result<SafetensorsFile> SafetensorsFile::open(const std::string& path, Origin origin,
                                               const LoadLimits& limits) {
   GC_TRY(MappedFile file, MappedFile::open(path));
-  GC_TRY(SafetensorsFile f, parse(file.bytes(), path, origin, limits));
+  return from_mapping(std::move(file), path, origin, limits);
+}
+
+Result<SafetensorsFile> SafetensorsFile::from_mapping(MappedFile file, const std::string& name, Origin origin,
+                                                      const LoadLimits& limits) {
+  GC_TRY(SafetensorsFile f, parse(file.bytes(), name, origin, limits));
   f.file_ = std::move(file);  // moving a mapping doesn't move the mapped bytes
   return f;
 }

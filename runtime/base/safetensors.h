@@ -39,6 +39,8 @@ class SafetensorsFile {
 
   static Result<SafetensorsFile> open(const std::string& path, Origin origin = kAny,
                                       const LoadLimits& limits = {});
+  static Result<SafetensorsFile> from_mapping(MappedFile file, const std::string& name, Origin origin = kAny,
+                                              const LoadLimits& limits = {});
   // The bytes must outlive the object; `name` appears in error messages.
   static Result<SafetensorsFile> parse(Bytes bytes, const std::string& name, Origin origin = kAny,
                                        const LoadLimits& limits = {});

@@ -1,0 +1,203 @@
+// Model and Variables.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <numeric>
+
+#include "runtime/base/thread_pool.h"
+#include "runtime/executor.h"
+
+namespace graphc {
+
+Result<std::shared_ptr<const Model>> Model::create(Program program, BackendRegistry& registry) {
+  GC_CHECK(verify_program(program));
+  std::shared_ptr<Model> m(new Model);
+  m->program_ = std::move(program);
+  for (const Exec& e : m->program_.execs) {
+    GC_TRY(const std::shared_ptr<Device> device, registry.device(e.backend));
+    auto at = std::find(m->devices_.begin(), m->devices_.end(), device);
+    if (at == m->devices_.end()) at = m->devices_.insert(at, device);
+    m->exec_device_.push_back(static_cast<uint32_t>(at - m->devices_.begin()));
+    GC_CHECK(device->check(e.blob));
+    Result<DeviceExec> exec = device->load(e.blob);
+    if (!exec.ok()) {
+      Error error = exec.error();
+      if (!e.label.empty()) error.message = fmt::format("'{}': {}", e.label, error.message);
+      return error;
+    }
+    m->execs_.push_back(*std::move(exec));
+  }
+  return std::shared_ptr<const Model>(std::move(m));
+}
+
+Result<std::shared_ptr<const Model>> Model::load(const std::string& path, BackendRegistry& registry,
+                                                 const LoadLimits& limits) {
+  GC_TRY(Program p, load_program(path, limits));
+  return create(std::move(p), registry);
+}
+
+std::string nearest_name(std::string_view name, std::span<const std::string> known) {
+  std::string best;
+  size_t best_distance = std::max<size_t>(1, name.size() / 3) + 1;
+  std::vector<size_t> row;
+  for (const std::string& k : known) {
+    if (k.size() > 256 || name.size() > 256) continue;
+    row.resize(k.size() + 1);
+    std::iota(row.begin(), row.end(), size_t{0});
+    for (size_t i = 1; i <= name.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= k.size(); ++j) {
+        const size_t up = row[j];
+        row[j] = std::min({row[j - 1] + 1, up + 1, diagonal + (name[i - 1] != k[j - 1])});
+        diagonal = up;
+      }
+    }
+    if (row[k.size()] < best_distance) best_distance = row[k.size()], best = k;
+  }
+  return best;
+}
+
+namespace {
+
+Error no_memory(std::string_view what, uint64_t bytes) {
+  return {ErrorCode::kNoMemory, fmt::format("out of memory: {} needs {} bytes", what, bytes)};
+}
+
+Status import_everywhere(Region& r, std::span<const std::shared_ptr<Device>> devices) {
+  r.buffers.clear();
+  for (const auto& d : devices) {
+    GC_TRY(DeviceBuffer b, d->import_host(r.data, r.capacity));
+    r.buffers.push_back(std::move(b));
+  }
+  return {};
+}
+
+// Bytes of a tensor of one float dtype as another.
+void convert_floats(DType from, const void* src, DType to, void* dst, uint64_t n) {
+  for (uint64_t i = 0; i < n; ++i) store_from_double(to, dst, i, load_as_double(from, src, i));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Variables>> Variables::create(std::shared_ptr<const Model> model,
+                                                     const VariablesOptions& options) {
+  std::shared_ptr<Variables> v(new Variables);
+  v->model_ = std::move(model);
+  const Program& p = v->model_->program();
+  std::map<std::string, SafetensorsFile> files;
+  v->regions_.resize(p.variables.size());
+  for (size_t i = 0; i < p.variables.size(); ++i) {
+    const Variable& spec = p.variables[i];
+    Region& r = v->regions_[i];
+    GC_TRY(const uint64_t bytes, checked_bytes(spec.dtype, spec.shape));
+    r.capacity = bytes;
+    // A constant is used where it lies in the artefact if kernels may rely on its alignment.
+    if (spec.kind == VariableKind::kConst && !spec.data.empty() &&
+        reinterpret_cast<uintptr_t>(spec.data.data()) % 64 == 0) {
+      r.data = const_cast<std::byte*>(spec.data.data());
+    } else {
+      r.memory = HostMemory::allocate(bytes);
+      if (!r.memory.data()) return no_memory(fmt::format("variable '{}'", spec.name), bytes);
+      r.data = r.memory.data();
+      if (!spec.external_file.empty()) {
+        auto it = files.find(spec.external_file);
+        if (it == files.end()) {
+          GC_TRY(MappedFile mapped, MappedFile::open_beneath(p.directory, spec.external_file));
+          GC_TRY(SafetensorsFile file, SafetensorsFile::from_mapping(std::move(mapped), spec.external_file));
+          it = files.emplace(spec.external_file, std::move(file)).first;
+        }
+        const SafetensorsTensor* t = it->second.find(spec.external_tensor);
+        if (!t || t->dtype != spec.dtype || t->shape != spec.shape)
+          return invalid(fmt::format("variable '{}': '{}' in '{}' {}", spec.name, spec.external_tensor,
+                                     spec.external_file,
+                                     t ? fmt::format("is {}, expected {}", type_string(t->dtype, t->shape),
+                                                     type_string(spec.dtype, spec.shape))
+                                       : std::string("is missing")));
+        if (bytes) std::memcpy(r.data, t->data.data(), bytes);
+      } else if (spec.init) {
+        GC_CHECK(
+            initialise(*spec.init, spec.dtype, spec.shape, options.seed, spec.name, r.data, options.pool));
+      } else if (bytes) {
+        std::memcpy(r.data, spec.data.data(), bytes);
+      }
+      if (spec.name == "rng.seed" && bytes == dtype_size(spec.dtype))
+        store_from_int(spec.dtype, r.data, 0, static_cast<int64_t>(options.seed));
+    }
+    GC_CHECK(import_everywhere(r, v->model_->devices_));
+  }
+  return v;
+}
+
+const std::vector<Variable>& Variables::specs() const { return model_->program().variables; }
+
+HostTensor Variables::get(size_t i) const { return {specs()[i].dtype, specs()[i].shape, regions_[i].data}; }
+
+uint64_t Variables::bytes() const {
+  uint64_t n = 0;
+  for (const Region& r : regions_)
+    if (r.memory.data()) n += r.capacity;
+  return n;
+}
+
+Status Variables::set(size_t i, const HostTensor& value) {
+  const Variable& spec = specs()[i];
+  if (value.dtype != spec.dtype || !std::ranges::equal(value.shape, spec.shape))
+    return invalid(fmt::format("variable '{}' is {}, the value {}", spec.name,
+                               type_string(spec.dtype, spec.shape), type_string(value.dtype, value.shape)));
+  if (spec.kind == VariableKind::kConst) return invalid(fmt::format("'{}' is a constant", spec.name));
+  if (value.bytes()) std::memcpy(regions_[i].data, value.data, value.bytes());
+  return {};
+}
+
+Status Variables::load(const SafetensorsFile& file, const std::string& path, bool params_only) {
+  std::vector<std::string> known, given;
+  for (const Variable& v : specs())
+    if (v.kind != VariableKind::kConst) known.push_back(v.name);
+  for (const SafetensorsTensor& t : file.tensors()) given.push_back(t.name);
+  const auto hint = [](std::string_view name, std::span<const std::string> names) {
+    const std::string near = nearest_name(name, names);
+    return near.empty() ? std::string() : fmt::format("; did you mean '{}'?", near);
+  };
+  // All is checked before anything is written, so that a failed load changes nothing.
+  for (const SafetensorsTensor& t : file.tensors()) {
+    const int64_t i = model_->program().variable(t.name);
+    if (i < 0 || specs()[i].kind == VariableKind::kConst)
+      return invalid(fmt::format("'{}': the model has no '{}'{}", path, t.name, hint(t.name, known)));
+    const Variable& spec = specs()[i];
+    const bool convertible = t.dtype == spec.dtype || (is_float(t.dtype) && is_float(spec.dtype));
+    if (!convertible || t.shape != spec.shape)
+      return invalid(fmt::format("'{}': '{}' is {}, the model's is {}", path, t.name,
+                                 type_string(t.dtype, t.shape), type_string(spec.dtype, spec.shape)));
+  }
+  for (const Variable& v : specs()) {
+    if (v.kind == VariableKind::kConst || (params_only && v.kind != VariableKind::kParam)) continue;
+    if (!file.find(v.name))
+      return invalid(fmt::format("'{}' lacks '{}'{}", path, v.name, hint(v.name, given)));
+  }
+  for (const SafetensorsTensor& t : file.tensors()) {
+    const int64_t i = model_->program().variable(t.name);
+    const Variable& spec = specs()[i];
+    if (t.data.empty()) continue;
+    if (t.dtype == spec.dtype)
+      std::memcpy(regions_[i].data, t.data.data(), t.data.size());
+    else
+      convert_floats(t.dtype, t.data.data(), spec.dtype, regions_[i].data,
+                     t.data.size() / dtype_size(t.dtype));
+  }
+  return {};
+}
+
+std::vector<SafetensorsTensor> Variables::saved() const {
+  std::vector<SafetensorsTensor> out;
+  for (size_t i = 0; i < specs().size(); ++i) {
+    const Variable& v = specs()[i];
+    if (v.kind != VariableKind::kConst)
+      out.push_back({v.name, v.dtype, v.shape, {regions_[i].data, regions_[i].capacity}});
+  }
+  return out;
+}
+
+}  // namespace graphc
