@@ -42,7 +42,7 @@ Attr parse_fallback(std::string_view s, AttrKind kind) {
   if (s.starts_with('"')) return Attr(s.substr(1, s.size() - 2));
   if (s == "true" || s == "false") return Attr(s == "true");
   if (auto t = dtype_from_name(s)) return Attr(*t);
-  if (kind == AttrKind::kFloat || kind == AttrKind::kFloats) return Attr(std::stod(std::string(s)));
+  if (kind == AttrKind::kFloat || kind == AttrKind::kFloats || kind == AttrKind::kNumber) return Attr(std::stod(std::string(s)));
   return Attr(static_cast<int64_t>(std::stoll(std::string(s))));
 }
 
@@ -55,6 +55,7 @@ std::string_view kind_name(AttrKind k) {
     case AttrKind::kBool: return "true or false";
     case AttrKind::kString: return "a string";
     case AttrKind::kDType: return "a dtype";
+    case AttrKind::kNumber: return "a number or true or false";
   }
   return "";
 }
@@ -68,6 +69,7 @@ bool coerce(Attr& a, AttrKind kind) {
     case AttrKind::kBool: return a.is_bool();
     case AttrKind::kString: return a.is_string();
     case AttrKind::kDType: return a.is_dtype();
+    case AttrKind::kNumber: return number(a) || a.is_bool();
     case AttrKind::kFloat:
       if (!number(a)) return false;
       a = to_float(a);
@@ -193,7 +195,9 @@ Result<std::vector<TensorType>> infer_types(const OpDef& op, const std::vector<T
     const AttrDef& d = op.attrs[i];
     if (attrs.find(d.name) != attrs.end()) continue;
     if (d.fallback == kRequired) return invalid(fmt::format("{} needs '{}': {}", op.name, d.name, d.doc));
-    attrs.emplace(std::string(d.name), parse_fallback(d.fallback, d.kind));
+    Attr fallback = parse_fallback(d.fallback, d.kind);
+    coerce(fallback, d.kind);
+    attrs.emplace(std::string(d.name), std::move(fallback));
   }
   InferContext context{op, operands, attrs};
   auto types = op.infer(context);

@@ -45,7 +45,8 @@ struct OperandDef {
   Arity arity = Arity::kOne;  // optional and variadic ones come last
 };
 
-enum class AttrKind : uint8_t { kInt, kInts, kFloat, kFloats, kBool, kString, kDType };
+// kNumber: an integer, a float or a bool, kept as given (the value of `full`, which takes its form from dtype).
+enum class AttrKind : uint8_t { kInt, kInts, kFloat, kFloats, kBool, kString, kDType, kNumber };
 
 // A setting of the op, in the order in which a call may give it by position.
 struct AttrDef {
@@ -108,7 +109,7 @@ struct OpDef {
   std::string_view name;
   std::string_view doc;  // one paragraph; first sentence is the summary; the source of a formula
   OperandDef operands[6]{};
-  AttrDef attrs[10]{};
+  AttrDef attrs[18]{};
   Inferred (*infer)(InferContext&) = nullptr;
 
   Expr (*scalar)(std::span<const Expr> operands, const Attrs& attrs) = nullptr;
