@@ -49,8 +49,8 @@ int64_t HostTensor::size() const { return product(shape); }
 
 namespace {
 
-// A scalar tree as a list of steps over chunks of elements, so that a tree costs a pass over a small buffer per
-// operation and not a walk of the tree per element.
+// A scalar tree as a list of steps over chunks of elements, so that a tree costs a pass over a small buffer
+// per operation and not a walk of the tree per element.
 class TreeProgram {
  public:
   explicit TreeProgram(const Expr& tree) { result_ = compile(tree); }
@@ -148,7 +148,8 @@ class Interpreter {
 
   using Values = std::unordered_map<const Value*, HostTensor>;
 
-  // Runs the nodes of a block whose arguments' values are given; returns its results. `writes` collects assigns.
+  // Runs the nodes of a block whose arguments' values are given; returns its results. `writes` collects
+  // assigns.
   Result<std::vector<HostTensor>> run(const Module& module, const Block& block,
                                       const std::vector<const HostTensor*>& args, const Variables* variables,
                                       std::vector<std::pair<std::string, HostTensor>>* writes) {
@@ -172,8 +173,9 @@ class Interpreter {
       for (const Value* v : node->operands) {
         const HostTensor* t = find(v);
         if (!t)
-          return fail(v->variable ? invalid(fmt::format("variable @{} has no value", v->variable->name))
-                                  : internal_error(fmt::format("{}: an operand has no value", node->op->name)));
+          return fail(v->variable
+                          ? invalid(fmt::format("variable @{} has no value", v->variable->name))
+                          : internal_error(fmt::format("{}: an operand has no value", node->op->name)));
         operands.push_back(t);
       }
       if (node->op == &ops::assign) {
@@ -193,8 +195,9 @@ class Interpreter {
           own[node->results[i].get()] = std::move((*results)[i]);
         }
         if (bytes_ > options_.max_bytes)
-          return fail(Error{ErrorCode::kNoMemory,
-                            fmt::format("the reference interpreter would need more than {} bytes", options_.max_bytes)});
+          return fail(Error{
+              ErrorCode::kNoMemory,
+              fmt::format("the reference interpreter would need more than {} bytes", options_.max_bytes)});
       }
       for (const Value* v : node->operands)
         if (auto u = uses.find(v); u != uses.end() && --u->second == 0)
@@ -221,8 +224,8 @@ class Interpreter {
       auto shape = static_shape(t.shape);
       if (!shape) return internal_error(fmt::format("{}: the size {} isn't bound", op.name, t.to_string()));
       if (auto n = checked_bytes(t); n > options_.max_bytes)
-        return Error{ErrorCode::kNoMemory, fmt::format("{}: a result of {} bytes is above the limit of {}", op.name, n,
-                                                       options_.max_bytes)};
+        return Error{ErrorCode::kNoMemory, fmt::format("{}: a result of {} bytes is above the limit of {}",
+                                                       op.name, n, options_.max_bytes)};
       results.push_back(HostTensor::zeros(t.dtype, *shape));
     }
     if (op.scalar) {
@@ -252,7 +255,8 @@ class Interpreter {
     return run(module, *node.region, operands, nullptr, nullptr);
   }
 
-  Result<std::vector<HostTensor>> apply_expansion(const Call& call, const std::vector<const HostTensor*>& operands) {
+  Result<std::vector<HostTensor>> apply_expansion(const Call& call,
+                                                  const std::vector<const HostTensor*>& operands) {
     std::string key(call.op->name);
     for (const HostTensor* t : operands) {
       key += fmt::format(",{}[", dtype_name(t->dtype));
@@ -282,7 +286,8 @@ std::string host_type(const HostTensor& t) {
 }
 
 // Sizes of the symbols from the inputs' shapes: symbols that stand alone first, then everything is compared.
-Result<std::map<std::string, int64_t, std::less<>>> bind_inputs(const Func& func, const std::vector<HostTensor>& inputs) {
+Result<std::map<std::string, int64_t, std::less<>>> bind_inputs(const Func& func,
+                                                                const std::vector<HostTensor>& inputs) {
   std::map<std::string, int64_t, std::less<>> sizes;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Value& arg = *func.body.args[i];
@@ -302,15 +307,16 @@ Result<std::map<std::string, int64_t, std::less<>>> bind_inputs(const Func& func
     for (int a = 0; a < inputs[i].rank(); ++a) {
       auto n = func.body.args[i]->type.shape[a].evaluate(sizes);
       if (!n || *n != inputs[i].shape[a])
-        return invalid(fmt::format("@{}: input '{}' is declared {} and got {}{}", func.name, func.body.args[i]->name,
-                                   func.body.args[i]->type.to_string(), host_type(inputs[i]),
-                                   n ? fmt::format("; {} should be {}", func.body.args[i]->type.shape[a].to_string(), *n)
-                                     : ""));
+        return invalid(fmt::format(
+            "@{}: input '{}' is declared {} and got {}{}", func.name, func.body.args[i]->name,
+            func.body.args[i]->type.to_string(), host_type(inputs[i]),
+            n ? fmt::format("; {} should be {}", func.body.args[i]->type.shape[a].to_string(), *n) : ""));
     }
   for (const SymbolDef& s : func.symbols)
     if (!sizes.contains(s.name))
-      return invalid(fmt::format("@{}: the size {} doesn't stand alone in an input's shape, so it can't be bound",
-                                 func.name, s.name));
+      return invalid(
+          fmt::format("@{}: the size {} doesn't stand alone in an input's shape, so it can't be bound",
+                      func.name, s.name));
   return sizes;
 }
 
@@ -320,7 +326,8 @@ Result<std::vector<HostTensor>> interpret(const Module& module, const Func& func
                                           const std::vector<HostTensor>& inputs, Variables& variables,
                                           const InterpretOptions& options) {
   if (inputs.size() != func.body.args.size())
-    return invalid(fmt::format("@{} takes {} inputs, got {}", func.name, func.body.args.size(), inputs.size()));
+    return invalid(
+        fmt::format("@{} takes {} inputs, got {}", func.name, func.body.args.size(), inputs.size()));
   GC_TRY(auto sizes, bind_inputs(func, inputs));
   Func bound;
   bound.name = func.name;
@@ -357,7 +364,8 @@ Result<Variables> initial_variables(const Module& module, uint64_t seed) {
   for (const auto& v : module.variables) {
     const TensorType& t = v->value.type;
     auto shape = static_shape(t.shape);
-    if (!shape) return invalid(fmt::format("@{}: a variable's shape must be constant, not {}", v->name, t.to_string()));
+    if (!shape)
+      return invalid(fmt::format("@{}: a variable's shape must be constant, not {}", v->name, t.to_string()));
     std::vector<std::byte> bytes(static_cast<size_t>(product(*shape)) * dtype_size(t.dtype));
     if (v->data) {
       if (v->data->size() != bytes.size())

@@ -16,8 +16,9 @@ Shape sample_shape_number(SampleRng& rng, int number);
 Shape sample_broadcast(SampleRng& rng, const Shape& shape);
 
 // kSampleCount samples of an elementwise op with `operands` operands that broadcast.
-std::vector<Sample> elementwise_samples(SampleRng& rng, int operands, DType dtype = DType::kF32, double lo = -2,
-                                        double hi = 2, int64_t int_lo = 0, int64_t int_hi = 3);
+std::vector<Sample> elementwise_samples(SampleRng& rng, int operands, DType dtype = DType::kF32,
+                                        double lo = -2, double hi = 2, int64_t int_lo = 0,
+                                        int64_t int_hi = 3);
 inline std::vector<Sample> unary_samples(SampleRng& rng) { return elementwise_samples(rng, 1); }
 inline std::vector<Sample> binary_samples(SampleRng& rng) { return elementwise_samples(rng, 2); }
 inline std::vector<Sample> positive_samples(SampleRng& rng) {

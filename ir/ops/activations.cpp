@@ -21,7 +21,8 @@ Expr sigmoid_tree(Args x, const Attrs&) { return sigmoid_of(x[0]); }
 Expr silu_tree(Args x, const Attrs&) { return x[0] / (1.0 + exp(-x[0])); }
 Expr gelu_tree(Args x, const Attrs& a) {
   if (a.find("approx")->second.as_string() == "tanh")
-    return 0.5 * x[0] * (1.0 + tanh(0.7978845608028654 * (x[0] + 0.044715 * x[0] * x[0] * x[0])));  // sqrt(2/pi)
+    return 0.5 * x[0] *
+           (1.0 + tanh(0.7978845608028654 * (x[0] + 0.044715 * x[0] * x[0] * x[0])));  // sqrt(2/pi)
   return 0.5 * x[0] * (1.0 + erf(x[0] * 0.7071067811865476));
 }
 Expr hardsigmoid_tree(Args x, const Attrs&) { return minimum(maximum(0.0, x[0] + 3.0), 6.0) / 6.0; }
@@ -87,38 +88,43 @@ const OpDef ops::leaky_relu{.name = "leaky_relu",
                             .scalar = leaky_relu_tree,
                             .samples = unary_samples};
 
-const OpDef ops::prelu{.name = "prelu",
-                       .doc = "x where x > 0, else w * x; w broadcasts (give it the shape [C, 1, 1] for a slope per "
-                              "channel of [N, C, H, W]). He et al. 2015.",
-                       .operands = {{"x", kFloats}, {"w", kFloats}},
-                       .infer = infer_elementwise,
-                       .scalar = prelu_tree,
-                       .samples = binary_samples};
+const OpDef ops::prelu{
+    .name = "prelu",
+    .doc =
+        "x where x > 0, else w * x; w broadcasts (give it the shape [C, 1, 1] for a slope per "
+        "channel of [N, C, H, W]). He et al. 2015.",
+    .operands = {{"x", kFloats}, {"w", kFloats}},
+    .infer = infer_elementwise,
+    .scalar = prelu_tree,
+    .samples = binary_samples};
 
-const OpDef ops::elu{.name = "elu",
-                     .doc = "x where x > 0, else alpha * (exp(x) - 1). Clevert et al. 2015.",
-                     .operands = {{"x", kFloats}},
-                     .attrs = {{"alpha", AttrKind::kFloat, "1.0", "the limit for large negative x is -alpha"}},
-                     .infer = infer_same,
-                     .scalar = elu_tree,
-                     .samples = unary_samples};
-
-const OpDef ops::selu{.name = "selu",
-                      .doc = "elu with alpha and scale that keep mean 0 and variance 1. Klambauer et al. 2017.",
-                      .operands = {{"x", kFloats}},
-                      .infer = infer_same,
-                      .scalar = selu_tree,
-                      .samples = unary_samples};
-
-const OpDef ops::gelu{
-    .name = "gelu",
-    .doc = "x times the normal distribution's cumulative function at x: x/2 (1 + erf(x / sqrt 2)); approx=\"tanh\" is "
-           "x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). Hendrycks, Gimpel 2016.",
+const OpDef ops::elu{
+    .name = "elu",
+    .doc = "x where x > 0, else alpha * (exp(x) - 1). Clevert et al. 2015.",
     .operands = {{"x", kFloats}},
-    .attrs = {{"approx", AttrKind::kString, "\"none\"", "\"none\" or \"tanh\""}},
-    .infer = infer_gelu,
-    .scalar = gelu_tree,
-    .samples = gelu_samples};
+    .attrs = {{"alpha", AttrKind::kFloat, "1.0", "the limit for large negative x is -alpha"}},
+    .infer = infer_same,
+    .scalar = elu_tree,
+    .samples = unary_samples};
+
+const OpDef ops::selu{
+    .name = "selu",
+    .doc = "elu with alpha and scale that keep mean 0 and variance 1. Klambauer et al. 2017.",
+    .operands = {{"x", kFloats}},
+    .infer = infer_same,
+    .scalar = selu_tree,
+    .samples = unary_samples};
+
+const OpDef ops::gelu{.name = "gelu",
+                      .doc =
+                          "x times the normal distribution's cumulative function at x: x/2 (1 + erf(x / sqrt "
+                          "2)); approx=\"tanh\" is "
+                          "x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). Hendrycks, Gimpel 2016.",
+                      .operands = {{"x", kFloats}},
+                      .attrs = {{"approx", AttrKind::kString, "\"none\"", "\"none\" or \"tanh\""}},
+                      .infer = infer_gelu,
+                      .scalar = gelu_tree,
+                      .samples = gelu_samples};
 
 const OpDef ops::silu{.name = "silu",
                       .doc = "x * sigmoid(x), also called swish.",
@@ -150,15 +156,17 @@ const OpDef ops::hardswish{.name = "hardswish",
                            .scalar = hardswish_tree,
                            .samples = wide_samples};
 
-const OpDef ops::clamp{.name = "clamp",
-                       .doc = "x limited to min..max; NaN passes. The gradient is 1 inside, limits included, and 0 "
-                              "outside.",
-                       .operands = {{"x", kNumbers}},
-                       .attrs = {{"min", AttrKind::kFloat, "-inf", "the lower limit"},
-                                 {"max", AttrKind::kFloat, "inf", "the upper limit"}},
-                       .infer = infer_clamp,
-                       .scalar = clamp_tree,
-                       .samples = clamp_samples};
+const OpDef ops::clamp{
+    .name = "clamp",
+    .doc =
+        "x limited to min..max; NaN passes. The gradient is 1 inside, limits included, and 0 "
+        "outside.",
+    .operands = {{"x", kNumbers}},
+    .attrs = {{"min", AttrKind::kFloat, "-inf", "the lower limit"},
+              {"max", AttrKind::kFloat, "inf", "the upper limit"}},
+    .infer = infer_clamp,
+    .scalar = clamp_tree,
+    .samples = clamp_samples};
 
 const OpDef ops::square{.name = "square",
                         .doc = "x * x.",

@@ -16,8 +16,9 @@ Status check_same_dtype(const InferContext& c, int first, int last) {
   for (int i = first + 1; i <= last; ++i) {
     DType a = c.operand(first).dtype, b = c.operand(i).dtype;
     if (a == b) continue;
-    return call_error(c, "dtypes {} and {} differ and nothing is promoted implicitly; cast one, e.g. cast(.., {})",
-                      dtype_name(a), dtype_name(b), dtype_name(is_float(b) && !is_float(a) ? b : a));
+    return call_error(
+        c, "dtypes {} and {} differ and nothing is promoted implicitly; cast one, e.g. cast(.., {})",
+        dtype_name(a), dtype_name(b), dtype_name(is_float(b) && !is_float(a) ? b : a));
   }
   return ok_status();
 }
@@ -98,7 +99,8 @@ Result<std::vector<int64_t>> constant_ints(const InferContext& c, std::string_vi
   return out;
 }
 
-Result<std::vector<int64_t>> canonical_repeated(InferContext& c, std::string_view name, int n, int64_t least) {
+Result<std::vector<int64_t>> canonical_repeated(InferContext& c, std::string_view name, int n,
+                                                int64_t least) {
   GC_TRY(std::vector<int64_t> v, constant_ints(c, name));
   if (v.size() == 1) v.assign(n, v[0]);
   if (static_cast<int>(v.size()) != n)
@@ -119,22 +121,23 @@ Result<std::vector<int64_t>> canonical_pads(InferContext& c, std::string_view na
     v = both;
   }
   if (static_cast<int>(v.size()) != 2 * n)
-    return call_error(c, "{}={} must be one number, {} (one for each spatial axis) or {} (lo, hi axis by axis)", name,
-                      c.attrs.find(name)->second.to_string(), n, 2 * n);
+    return call_error(c,
+                      "{}={} must be one number, {} (one for each spatial axis) or {} (lo, hi axis by axis)",
+                      name, c.attrs.find(name)->second.to_string(), n, 2 * n);
   for (int64_t x : v)
     if (x < 0) return call_error(c, "{}={} must not be negative", name, x);
   c.attrs.find(name)->second = Attr::ints(v);
   return v;
 }
 
-Result<Dim> window_extent(const InferContext& c, int axis, const Dim& in, int64_t size, int64_t stride, int64_t lo,
-                          int64_t hi, int64_t dilation) {
+Result<Dim> window_extent(const InferContext& c, int axis, const Dim& in, int64_t size, int64_t stride,
+                          int64_t lo, int64_t hi, int64_t dilation) {
   int64_t span = dilation * (size - 1) + 1;
   Dim room = in + lo + hi - span;
   if (room.is_constant() && room.constant() < 0)
     return call_error(c, "a window of {}{} along axis {} doesn't fit into {}{}", size,
-                      dilation > 1 ? fmt::format(" (dilation {}: {} wide)", dilation, span) : "", axis, in.to_string(),
-                      lo + hi > 0 ? fmt::format(" padded by {} and {}", lo, hi) : "");
+                      dilation > 1 ? fmt::format(" (dilation {}: {} wide)", dilation, span) : "", axis,
+                      in.to_string(), lo + hi > 0 ? fmt::format(" padded by {} and {}", lo, hi) : "");
   return floordiv(room, Dim(stride)) + 1;
 }
 

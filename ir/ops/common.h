@@ -45,8 +45,8 @@ Result<std::vector<int64_t>> canonical_repeated(InferContext& c, std::string_vie
 // Pads of n spatial axes in the long form lo0, hi0, lo1, hi1, ..: one number, n or 2n of them are accepted.
 Result<std::vector<int64_t>> canonical_pads(InferContext& c, std::string_view name, int n);
 // 1 <= axis sizes: the output size of a window of `size` taps over `in`.
-Result<Dim> window_extent(const InferContext& c, int axis, const Dim& in, int64_t size, int64_t stride, int64_t lo,
-                          int64_t hi, int64_t dilation);
+Result<Dim> window_extent(const InferContext& c, int axis, const Dim& in, int64_t size, int64_t stride,
+                          int64_t lo, int64_t hi, int64_t dilation);
 
 // The exact quotient if b divides a as polynomials (b's value may not be 0); nullopt otherwise.
 std::optional<Dim> exact_quotient(const Dim& a, const Dim& b);

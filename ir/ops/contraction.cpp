@@ -22,7 +22,8 @@ Result<std::vector<int64_t>> axis_list(InferContext& c, std::string_view name, i
   return axes;
 }
 
-Status check_disjoint(const InferContext& c, std::vector<int64_t> axes, const std::vector<int64_t>& more, char side) {
+Status check_disjoint(const InferContext& c, std::vector<int64_t> axes, const std::vector<int64_t>& more,
+                      char side) {
   axes.insert(axes.end(), more.begin(), more.end());
   std::sort(axes.begin(), axes.end());
   if (auto twice = std::adjacent_find(axes.begin(), axes.end()); twice != axes.end())
@@ -42,16 +43,17 @@ Inferred infer_dot_general(InferContext& c) {
   GC_TRY(auto bb, axis_list(c, "b_batch", 1));
   GC_TRY(auto bc, axis_list(c, "b_contract", 1));
   if (ab.size() != bb.size() || ac.size() != bc.size())
-    return call_error(c, "a and b must list as many batch axes ({} and {}) and as many contracted ones ({} and {})",
-                      ab.size(), bb.size(), ac.size(), bc.size());
+    return call_error(
+        c, "a and b must list as many batch axes ({} and {}) and as many contracted ones ({} and {})",
+        ab.size(), bb.size(), ac.size(), bc.size());
   GC_CHECK(check_disjoint(c, ab, ac, 'a'));
   GC_CHECK(check_disjoint(c, bb, bc, 'b'));
   const Shape &a = c.operand(0).shape, &b = c.operand(1).shape;
   Shape out;
   for (size_t i = 0; i < ab.size(); ++i) {
     if (a[ab[i]] != b[bb[i]])
-      return call_error(c, "batch axes {} of a and {} of b have sizes {} and {}", ab[i], bb[i], a[ab[i]].to_string(),
-                        b[bb[i]].to_string());
+      return call_error(c, "batch axes {} of a and {} of b have sizes {} and {}", ab[i], bb[i],
+                        a[ab[i]].to_string(), b[bb[i]].to_string());
     out.push_back(a[ab[i]]);
   }
   for (size_t i = 0; i < ac.size(); ++i)
@@ -65,7 +67,8 @@ Inferred infer_dot_general(InferContext& c) {
 
 // x's elements in the order of `axes`.
 template <class T>
-std::vector<T> arranged(const std::vector<T>& x, const std::vector<int64_t>& shape, const std::vector<int64_t>& axes) {
+std::vector<T> arranged(const std::vector<T>& x, const std::vector<int64_t>& shape,
+                        const std::vector<int64_t>& axes) {
   auto own = strides_of(shape);
   std::vector<int64_t> to, strides;
   for (int64_t a : axes) to.push_back(shape[a]), strides.push_back(own[a]);
@@ -75,8 +78,8 @@ std::vector<T> arranged(const std::vector<T>& x, const std::vector<int64_t>& sha
 }
 
 template <class T, class Wrap>
-void matrix_products(const std::vector<T>& a, const std::vector<T>& b, std::vector<T>& y, int64_t batch, int64_t m,
-                     int64_t n, int64_t k, Wrap wrap) {
+void matrix_products(const std::vector<T>& a, const std::vector<T>& b, std::vector<T>& y, int64_t batch,
+                     int64_t m, int64_t n, int64_t k, Wrap wrap) {
   for (int64_t g = 0; g < batch; ++g)
     for (int64_t i = 0; i < m; ++i) {
       T* row = y.data() + (g * m + i) * n;
@@ -136,7 +139,8 @@ Value* dot_operand_grad(Builder& b, Value* dy, Value* other, int rank, const std
   for (int64_t i = 0; i < nb; ++i) perm[batch[i]] = i;
   for (int64_t i = 0; i < nf; ++i) perm[free[i]] = nb + i;
   for (size_t i = 0; i < contract.size(); ++i)
-    perm[contract[i]] = nb + nf + (std::find(sorted.begin(), sorted.end(), other_contract[i]) - sorted.begin());
+    perm[contract[i]] =
+        nb + nf + (std::find(sorted.begin(), sorted.end(), other_contract[i]) - sorted.begin());
   return b.transpose(d, perm);
 }
 
@@ -161,7 +165,8 @@ Result<ConvAttrs> conv_attrs(InferContext& c, int spatial) {
   GC_TRY(a.pad, canonical_pads(c, "pad", spatial));
   GC_TRY(a.dilation, canonical_repeated(c, "dilation", spatial, 1));
   const Attr& g = c.attrs.find("groups")->second;
-  if (!g.as_dim().is_constant() || g.as_int() < 1) return call_error(c, "groups={} must be at least 1", g.to_string());
+  if (!g.as_dim().is_constant() || g.as_int() < 1)
+    return call_error(c, "groups={} must be at least 1", g.to_string());
   a.groups = g.as_int();
   return a;
 }
@@ -170,8 +175,9 @@ Result<ConvAttrs> conv_attrs(InferContext& c, int spatial) {
 Result<Shape> conv_shape(InferContext& c, const Shape& x, const Shape& w) {
   int spatial = static_cast<int>(x.size()) - 2;
   if (spatial < 1 || spatial > 3 || w.size() != x.size())
-    return call_error(c, "x must be [N, C, ..] and w [O, C/groups, ..] with the same 1 to 3 spatial axes; got {} and {}",
-                      shape_to_string(x), shape_to_string(w));
+    return call_error(
+        c, "x must be [N, C, ..] and w [O, C/groups, ..] with the same 1 to 3 spatial axes; got {} and {}",
+        shape_to_string(x), shape_to_string(w));
   GC_TRY(ConvAttrs a, conv_attrs(c, spatial));
   if (x[1] != w[1] * Dim(a.groups))
     return call_error(c, "x has {} channels, but w{} asks for {}{}", x[1].to_string(), shape_to_string(w),
@@ -182,10 +188,10 @@ Result<Shape> conv_shape(InferContext& c, const Shape& x, const Shape& w) {
   Shape y = {x[0], w[0]};
   for (int i = 0; i < spatial; ++i) {
     if (!w[2 + i].is_constant() || w[2 + i].constant() < 1)
-      return call_error(c, "the kernel's size {} along axis {} must be a constant of at least 1", w[2 + i].to_string(),
-                        2 + i);
-    GC_TRY(Dim n, window_extent(c, 2 + i, x[2 + i], w[2 + i].constant(), a.stride[i], a.pad[2 * i], a.pad[2 * i + 1],
-                                a.dilation[i]));
+      return call_error(c, "the kernel's size {} along axis {} must be a constant of at least 1",
+                        w[2 + i].to_string(), 2 + i);
+    GC_TRY(Dim n, window_extent(c, 2 + i, x[2 + i], w[2 + i].constant(), a.stride[i], a.pad[2 * i],
+                                a.pad[2 * i + 1], a.dilation[i]));
     y.push_back(n);
   }
   return y;
@@ -230,7 +236,8 @@ struct ConvLoops {
       return r;
     };
     x = widen(xs), w = widen(ws), y = widen(ys);
-    auto st = call.attr("stride").as_ints(), p = call.attr("pad").as_ints(), d = call.attr("dilation").as_ints();
+    auto st = call.attr("stride").as_ints(), p = call.attr("pad").as_ints(),
+         d = call.attr("dilation").as_ints();
     for (size_t i = 0, at = 3 - st.size(); i < st.size(); ++i, ++at)
       stride[at] = st[i], lo[at] = p[2 * i], dilation[at] = d[i];
     groups = call.attr("groups").as_int();
@@ -247,7 +254,8 @@ struct ConvLoops {
 
   template <class F>
   void run(F f) const {
-    int64_t co = w[0] / groups, ci = w[1], xp = x[2] * x[3] * x[4], yp = y[2] * y[3] * y[4], wp = w[2] * w[3] * w[4];
+    int64_t co = w[0] / groups, ci = w[1], xp = x[2] * x[3] * x[4], yp = y[2] * y[3] * y[4],
+            wp = w[2] * w[3] * w[4];
     for (int64_t n = 0; n < y[0]; ++n)
       for (int64_t o = 0; o < w[0]; ++o)
         for (int64_t c = 0; c < ci; ++c) {
@@ -262,7 +270,8 @@ struct ConvLoops {
                 if (ek <= dk) continue;
                 for (int64_t i = da; i < ea; ++i)
                   for (int64_t j = db; j < eb; ++j) {
-                    int64_t xi = i * stride[0] + a * dilation[0] - lo[0], xj = j * stride[1] + b * dilation[1] - lo[1];
+                    int64_t xi = i * stride[0] + a * dilation[0] - lo[0],
+                            xj = j * stride[1] + b * dilation[1] - lo[1];
                     f(x0 + (xi * x[3] + xj) * x[4] + dk * stride[2] + k * dilation[2] - lo[2], stride[2], wi,
                       y0 + (i * y[3] + j) * y[4] + dk, ek - dk);
                   }
@@ -275,8 +284,8 @@ Status eval_convolution(EvalContext& e) {
   const HostTensor &x = e.operand(0), &w = e.operand(1);
   HostTensor& y = e.results[0];
   ConvLoops(e.call, x.shape, w.shape, y.shape)
-      .run([px = x.f.data(), pw = w.f.data(), py = y.f.data()](int64_t xo, int64_t step, int64_t wo, int64_t yo,
-                                                               int64_t n) {
+      .run([px = x.f.data(), pw = w.f.data(), py = y.f.data()](int64_t xo, int64_t step, int64_t wo,
+                                                               int64_t yo, int64_t n) {
         const double v = pw[wo];
         const double* from = px + xo;
         double* to = py + yo;
@@ -394,13 +403,16 @@ ConvCase conv_case(SampleRng& rng, int number) {
   s.y = {s.x[0], s.w[0]};
   std::vector<int64_t> stride, pad, dilation;
   for (int a = 0; a < spatial; ++a) {
-    int64_t k = rng.range(1, 3), d = rng.range(1, 2), st = rng.range(1, 3), lo = rng.range(0, 2), hi = rng.range(0, 2);
+    int64_t k = rng.range(1, 3), d = rng.range(1, 2), st = rng.range(1, 3), lo = rng.range(0, 2),
+            hi = rng.range(0, 2);
     int64_t n = std::max<int64_t>(1, d * (k - 1) + 1 - lo - hi) + rng.range(0, 4);
     s.x.push_back(Dim(n)), s.w.push_back(Dim(k));
     s.y.push_back(Dim((n + lo + hi - d * (k - 1) - 1) / st + 1));
     stride.push_back(st), dilation.push_back(d), pad.insert(pad.end(), {lo, hi});
   }
-  s.attrs = {{"stride", Attr::ints(stride)}, {"pad", Attr::ints(pad)}, {"dilation", Attr::ints(dilation)},
+  s.attrs = {{"stride", Attr::ints(stride)},
+             {"pad", Attr::ints(pad)},
+             {"dilation", Attr::ints(dilation)},
              {"groups", groups}};
   return s;
 }
@@ -433,8 +445,10 @@ std::vector<Sample> weight_grad_samples(SampleRng& rng) {
 
 const OpDef ops::dot_general{
     .name = "dot_general",
-    .doc = "The sum of products over the contracted axes, for each batch index. The result's axes are the batch axes, "
-           "then a's other axes, then b's.",
+    .doc =
+        "The sum of products over the contracted axes, for each batch index. The result's axes are the batch "
+        "axes, "
+        "then a's other axes, then b's.",
     .operands = {{"a", kNumbers}, {"b", kNumbers}},
     .attrs = {{"a_batch", AttrKind::kInts, "[]", "a's batch axes"},
               {"a_contract", AttrKind::kInts, "[]", "a's contracted axes"},
@@ -445,11 +459,11 @@ const OpDef ops::dot_general{
     .grad = dot_general_grad,
     .samples = dot_general_samples};
 
-#define GC_CONV_ATTRS                                                                                  \
-  {"stride", AttrKind::kInts, "1", "step of the window, per spatial axis"},                            \
-      {"pad", AttrKind::kInts, "0", "zeros around x: one number, one per axis, or lo, hi per axis"},   \
-      {"dilation", AttrKind::kInts, "1", "distance of the taps, per spatial axis"}, {                  \
-    "groups", AttrKind::kInt, "1", "channels fall into so many groups that don't mix"                  \
+#define GC_CONV_ATTRS                                                                                \
+  {"stride", AttrKind::kInts, "1", "step of the window, per spatial axis"},                          \
+      {"pad", AttrKind::kInts, "0", "zeros around x: one number, one per axis, or lo, hi per axis"}, \
+      {"dilation", AttrKind::kInts, "1", "distance of the taps, per spatial axis"}, {                \
+    "groups", AttrKind::kInt, "1", "channels fall into so many groups that don't mix"                \
   }
 
 const OpDef ops::convolution{

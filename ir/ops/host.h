@@ -20,7 +20,8 @@ inline std::vector<int64_t> strides_of(const std::vector<int64_t>& shape) {
 }
 
 // Strides with which a tensor of `shape` is read over `out`: 0 along broadcast axes.
-inline std::vector<int64_t> broadcast_strides(const std::vector<int64_t>& shape, const std::vector<int64_t>& out) {
+inline std::vector<int64_t> broadcast_strides(const std::vector<int64_t>& shape,
+                                              const std::vector<int64_t>& out) {
   std::vector<int64_t> own = strides_of(shape), s(out.size(), 0);
   size_t offset = out.size() - shape.size();
   for (size_t i = 0; i < shape.size(); ++i) s[offset + i] = shape[i] == 1 ? 0 : own[i];
@@ -29,7 +30,8 @@ inline std::vector<int64_t> broadcast_strides(const std::vector<int64_t>& shape,
 
 // Calls f(k, offset) for every element k of `shape` in row-major order, offset = base + sum index * stride.
 template <class F>
-void for_each_strided(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides, int64_t base, F f) {
+void for_each_strided(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides, int64_t base,
+                      F f) {
   int64_t n = product(shape);
   if (n == 0) return;
   size_t rank = shape.size();

@@ -9,7 +9,9 @@ namespace graphc {
 namespace {
 
 // Results are moved as 8-byte elements, whichever vector holds them.
-int64_t* bits(HostTensor& t) { return is_float(t.dtype) ? reinterpret_cast<int64_t*>(t.f.data()) : t.i.data(); }
+int64_t* bits(HostTensor& t) {
+  return is_float(t.dtype) ? reinterpret_cast<int64_t*>(t.f.data()) : t.i.data();
+}
 const int64_t* bits(const HostTensor& t) {
   return is_float(t.dtype) ? reinterpret_cast<const int64_t*>(t.f.data()) : t.i.data();
 }
@@ -95,8 +97,8 @@ Inferred infer_expand(InferContext& c) {
   size_t offset = shape.size() - in.size();
   for (size_t i = 0; i < shape.size(); ++i) {
     bool keep = shape[i].is_constant(-1);
-    if (keep && i < offset) return call_error(c, "-1 keeps a size, but axis {} of shape={} is new", i,
-                                              shape_to_string(shape));
+    if (keep && i < offset)
+      return call_error(c, "-1 keeps a size, but axis {} of shape={} is new", i, shape_to_string(shape));
     if (keep) shape[i] = in[i - offset];
     if (i >= offset && shape[i] != in[i - offset] && !in[i - offset].is_constant(1))
       return call_error(c, "size {} can't become {} (axis {}): only a 1 repeats", in[i - offset].to_string(),
@@ -112,7 +114,8 @@ Status eval_expand(EvalContext& e) {
   HostTensor& y = e.results[0];
   const int64_t* from = bits(x);
   int64_t* to = bits(y);
-  for_each_strided(y.shape, broadcast_strides(x.shape, y.shape), 0, [&](int64_t k, int64_t at) { to[k] = from[at]; });
+  for_each_strided(y.shape, broadcast_strides(x.shape, y.shape), 0,
+                   [&](int64_t k, int64_t at) { to[k] = from[at]; });
   return ok_status();
 }
 
@@ -135,11 +138,12 @@ Inferred infer_reshape(InferContext& c) {
   if (inferred >= 0) {
     auto q = exact_quotient(total, known);
     if (!q)
-      return call_error(c, "{} elements don't divide evenly into shape={}", total.to_string(), shape_to_string(shape));
+      return call_error(c, "{} elements don't divide evenly into shape={}", total.to_string(),
+                        shape_to_string(shape));
     shape[inferred] = *q;
   } else if (known != total) {
-    return call_error(c, "{} elements can't be shape={}, which has {}", total.to_string(), shape_to_string(shape),
-                      known.to_string());
+    return call_error(c, "{} elements can't be shape={}, which has {}", total.to_string(),
+                      shape_to_string(shape), known.to_string());
   }
   GC_CHECK(check_sizes(c, shape));
   c.attrs.find("shape")->second = Attr::dims(shape);
@@ -201,7 +205,8 @@ Inferred infer_slice(InferContext& c) {
   Attr &start = c.attrs.find("start")->second, &stop = c.attrs.find("stop")->second;
   const Attr& step = attr(c, "step");
   if (!step.as_dim().is_constant() || step.as_int() < 1)
-    return call_error(c, "step={} must be a constant of at least 1 (flip reverses an axis)", step.to_string());
+    return call_error(c, "step={} must be a constant of at least 1 (flip reverses an axis)",
+                      step.to_string());
   for (Attr* a : {&start, &stop})
     if (a->as_dim().is_constant() && a->as_int() < 0) *a = Attr(size + a->as_dim());
   Dim from = start.as_dim(), to = stop.as_dim();
@@ -213,8 +218,8 @@ Inferred infer_slice(InferContext& c) {
                       size.to_string());
   Dim length = to - from;
   if (length.is_constant() && length.constant() < 0)
-    return call_error(c, "start={} lies beyond stop={} (axis {} has size {})", from.to_string(), to.to_string(), axis,
-                      size.to_string());
+    return call_error(c, "start={} lies beyond stop={} (axis {} has size {})", from.to_string(),
+                      to.to_string(), axis, size.to_string());
   TensorType y = x;
   y.shape[axis] = ceildiv(length, Dim(step.as_int()));
   return std::vector<TensorType>{y};
@@ -226,7 +231,8 @@ Status eval_slice(EvalContext& e) {
   size_t axis = static_cast<size_t>(e.call.attr("axis").as_int());
   int64_t start = e.call.attr("start").as_int(), stop = e.call.attr("stop").as_int();
   if (start < 0 || start > stop || stop > x.shape[axis])
-    return invalid(fmt::format("slice: {}..{} leaves axis {}, which has size {}", start, stop, axis, x.shape[axis]));
+    return invalid(
+        fmt::format("slice: {}..{} leaves axis {}, which has size {}", start, stop, axis, x.shape[axis]));
   auto strides = strides_of(x.shape);
   int64_t base = start * strides[axis];
   strides[axis] *= e.call.attr("step").as_int();
@@ -256,12 +262,13 @@ Inferred infer_pad(InferContext& c) {
   Shape pads = attr(c, "pads").as_dims();
   size_t rank = x.shape.size();
   if (pads.size() != 2 * rank)
-    return call_error(c, "pads={} must hold {} numbers: lo, hi axis by axis", attr(c, "pads").to_string(), 2 * rank);
+    return call_error(c, "pads={} must hold {} numbers: lo, hi axis by axis", attr(c, "pads").to_string(),
+                      2 * rank);
   GC_TRY(std::vector<int64_t> interior, constant_ints(c, "interior"));
   if (interior.empty()) interior.assign(rank, 0);
   if (interior.size() != rank)
-    return call_error(c, "interior={} must hold one number for each of the {} axes", attr(c, "interior").to_string(),
-                      rank);
+    return call_error(c, "interior={} must hold one number for each of the {} axes",
+                      attr(c, "interior").to_string(), rank);
   TensorType y = x;
   for (size_t i = 0; i < rank; ++i) {
     if (interior[i] < 0) return call_error(c, "interior={} must not be negative", interior[i]);
@@ -280,7 +287,8 @@ Status eval_pad(EvalContext& e) {
   HostTensor& y = e.results[0];
   auto pads = e.call.attr("pads").as_ints(), interior = e.call.attr("interior").as_ints();
   double value = e.call.attr("value").as_float();
-  for (int64_t k = 0, n = y.size(); k < n; ++k) y.set(k, {value, is_float(y.dtype) ? 0 : double_to_int(y.dtype, value)});
+  for (int64_t k = 0, n = y.size(); k < n; ++k)
+    y.set(k, {value, is_float(y.dtype) ? 0 : double_to_int(y.dtype, value)});
   auto strides = strides_of(y.shape);
   size_t rank = x.shape.size();
   std::vector<int64_t> index(rank, 0);
@@ -325,7 +333,8 @@ Inferred infer_concat(InferContext& c) {
   GC_TRY(int axis, canonical_axis(c, "axis", y.rank()));
   for (int i = 1; i < c.num_operands(); ++i) {
     const TensorType& x = c.operand(i);
-    if (x.rank() != y.rank()) return call_error(c, "operands 0 and {} have ranks {} and {}", i, y.rank(), x.rank());
+    if (x.rank() != y.rank())
+      return call_error(c, "operands 0 and {} have ranks {} and {}", i, y.rank(), x.rank());
     for (int a = 0; a < y.rank(); ++a)
       if (a != axis && x.shape[a] != y.shape[a])
         return call_error(c, "operands 0 and {} differ at axis {} ({} and {}); only axis {} may differ", i, a,
@@ -371,7 +380,8 @@ Shape gathered_shape(const Shape& table, const Shape& ids, int axis) {
 
 Inferred infer_gather(InferContext& c) {
   GC_TRY(int axis, canonical_axis(c, "axis", c.operand(0).rank()));
-  return std::vector<TensorType>{{c.operand(0).dtype, gathered_shape(c.operand(0).shape, c.operand(1).shape, axis)}};
+  return std::vector<TensorType>{
+      {c.operand(0).dtype, gathered_shape(c.operand(0).shape, c.operand(1).shape, axis)}};
 }
 
 Status check_ids(std::string_view op, const HostTensor& ids, int64_t size) {
@@ -383,7 +393,8 @@ Status check_ids(std::string_view op, const HostTensor& ids, int64_t size) {
 Status eval_gather(EvalContext& e) {
   const HostTensor &table = e.operand(0), &ids = e.operand(1);
   size_t axis = static_cast<size_t>(e.call.attr("axis").as_int());
-  int64_t outer = product(table.shape, 0, axis), size = table.shape[axis], inner = product(table.shape, axis + 1);
+  int64_t outer = product(table.shape, 0, axis), size = table.shape[axis],
+          inner = product(table.shape, axis + 1);
   if (outer * inner > 0) GC_CHECK(check_ids("gather", ids, size));
   int64_t n = ids.size();
   for (int64_t o = 0; o < outer && inner; ++o)
@@ -395,13 +406,15 @@ Status eval_gather(EvalContext& e) {
 
 std::vector<Value*> gather_grad(Builder& b, const GradCall& c) {
   Value* zeros = b.full_like(0, c.operand(0));
-  return {b.create(ops::scatter_add, {zeros, c.operand(1), c.cotangent()}, {{"axis", c.attr("axis")}}), nullptr};
+  return {b.create(ops::scatter_add, {zeros, c.operand(1), c.cotangent()}, {{"axis", c.attr("axis")}}),
+          nullptr};
 }
 
 Inferred infer_scatter_add(InferContext& c) {
   const TensorType &x = c.operand(0), &index = c.operand(1), &src = c.operand(2);
   if (src.dtype != x.dtype)
-    return call_error(c, "x and src have the dtypes {} and {}; cast one", dtype_name(x.dtype), dtype_name(src.dtype));
+    return call_error(c, "x and src have the dtypes {} and {}; cast one", dtype_name(x.dtype),
+                      dtype_name(src.dtype));
   GC_TRY(int axis, canonical_axis(c, "axis", x.rank()));
   Shape wanted = gathered_shape(x.shape, index.shape, axis);
   if (src.shape != wanted)
@@ -415,7 +428,8 @@ Status eval_scatter_add(EvalContext& e) {
   HostTensor& y = e.results[0];
   y.f = x.f, y.i = x.i;
   size_t axis = static_cast<size_t>(e.call.attr("axis").as_int());
-  int64_t outer = product(x.shape, 0, axis), size = x.shape[axis], inner = product(x.shape, axis + 1), n = ids.size();
+  int64_t outer = product(x.shape, 0, axis), size = x.shape[axis], inner = product(x.shape, axis + 1),
+          n = ids.size();
   if (outer * inner > 0) GC_CHECK(check_ids("scatter_add", ids, size));
   for (int64_t o = 0; o < outer; ++o)
     for (int64_t k = 0; k < n; ++k)
@@ -431,7 +445,8 @@ Status eval_scatter_add(EvalContext& e) {
 }
 
 std::vector<Value*> scatter_add_grad(Builder& b, const GradCall& c) {
-  return {c.cotangent(), nullptr, b.gather(c.cotangent(), c.operand(1), static_cast<int>(c.attr("axis").as_int()))};
+  return {c.cotangent(), nullptr,
+          b.gather(c.cotangent(), c.operand(1), static_cast<int>(c.attr("axis").as_int()))};
 }
 
 Expr identity_tree(std::span<const Expr> x, const Attrs&) { return x[0]; }
@@ -454,7 +469,9 @@ std::vector<Sample> shape_attr_samples(SampleRng& rng, Attrs attrs, bool axis) {
 std::vector<Sample> full_samples(SampleRng& rng) {
   return shape_attr_samples(rng, {{"value", 1.5}, {"dtype", DType::kF32}}, false);
 }
-std::vector<Sample> iota_samples(SampleRng& rng) { return shape_attr_samples(rng, {{"dtype", DType::kF32}}, true); }
+std::vector<Sample> iota_samples(SampleRng& rng) {
+  return shape_attr_samples(rng, {{"dtype", DType::kF32}}, true);
+}
 std::vector<Sample> size_of_samples(SampleRng& rng) {
   std::vector<Sample> samples(kSampleCount);
   for (Sample& s : samples) s.attrs = {{"dim", rng.range(0, 1000)}};
@@ -464,7 +481,8 @@ std::vector<Sample> expand_samples(SampleRng& rng) {
   std::vector<Sample> samples;
   for (int i = 0; i < kSampleCount; ++i) {
     Shape shape = sample_shape_number(rng, i);
-    samples.push_back({.operands = {f32(sample_broadcast(rng, shape))}, .attrs = {{"shape", Attr::dims(shape)}}});
+    samples.push_back(
+        {.operands = {f32(sample_broadcast(rng, shape))}, .attrs = {{"shape", Attr::dims(shape)}}});
   }
   return samples;
 }
@@ -499,8 +517,9 @@ std::vector<Sample> slice_samples(SampleRng& rng) {
     int64_t axis = rng.range(0, shape.size() - 1);
     if (i > 2) shape[axis] = Dim(rng.range(1, 7));
     int64_t n = shape[axis].constant(), start = rng.range(0, n), stop = rng.range(start, n);
-    samples.push_back({.operands = {f32(shape)},
-                       .attrs = {{"axis", axis}, {"start", start}, {"stop", stop}, {"step", rng.range(1, 3)}}});
+    samples.push_back(
+        {.operands = {f32(shape)},
+         .attrs = {{"axis", axis}, {"start", start}, {"stop", stop}, {"step", rng.range(1, 3)}}});
   }
   return samples;
 }
@@ -514,8 +533,9 @@ std::vector<Sample> pad_samples(SampleRng& rng) {
       pads.push_back(rng.range(0, 2));
       interior.push_back(i % 3 == 0 ? rng.range(0, 2) : 0);
     }
-    samples.push_back({.operands = {f32(shape)},
-                       .attrs = {{"pads", Attr::ints(pads)}, {"interior", Attr::ints(interior)}, {"value", 0.5}}});
+    samples.push_back(
+        {.operands = {f32(shape)},
+         .attrs = {{"pads", Attr::ints(pads)}, {"interior", Attr::ints(interior)}, {"value", 0.5}}});
   }
   return samples;
 }
@@ -536,7 +556,9 @@ std::vector<Sample> concat_samples(SampleRng& rng) {
 std::vector<Sample> gather_like_samples(SampleRng& rng, bool scatter) {
   std::vector<Sample> samples;
   for (int i = 0; i < kSampleCount; ++i) {
-    Shape shape = i == 0 ? Shape{Dim(4)} : i == 1 ? Shape{Dim(3), Dim(0)} : sample_shape(rng, rng.range(1, 3));
+    Shape shape = i == 0   ? Shape{Dim(4)}
+                  : i == 1 ? Shape{Dim(3), Dim(0)}
+                           : sample_shape(rng, rng.range(1, 3));
     Shape ids = i == 0 ? Shape{} : i == 2 ? Shape{Dim(0)} : sample_shape(rng, rng.range(0, 2));
     int64_t axis = i == 1 ? 0 : rng.range(0, shape.size() - 1);
     Sample s{.operands = {f32(shape), i32(ids)}, .attrs = {{"axis", axis}}};
@@ -590,15 +612,17 @@ const OpDef ops::expand{
     .grad = expand_grad,
     .samples = expand_samples};
 
-const OpDef ops::reshape{.name = "reshape",
-                         .doc = "The same elements in the same order with another shape; one size may be -1, which is "
-                                "then inferred.",
-                         .operands = {{"x"}},
-                         .attrs = {{"shape", AttrKind::kInts, kRequired, "the shape of the result"}},
-                         .infer = infer_reshape,
-                         .evaluate = eval_copy,
-                         .grad = reshape_grad,
-                         .samples = reshape_samples};
+const OpDef ops::reshape{
+    .name = "reshape",
+    .doc =
+        "The same elements in the same order with another shape; one size may be -1, which is "
+        "then inferred.",
+    .operands = {{"x"}},
+    .attrs = {{"shape", AttrKind::kInts, kRequired, "the shape of the result"}},
+    .infer = infer_reshape,
+    .evaluate = eval_copy,
+    .grad = reshape_grad,
+    .samples = reshape_samples};
 
 const OpDef ops::transpose{.name = "transpose",
                            .doc = "Permutes the axes: axis i of the result is axis perm[i] of x.",
@@ -609,24 +633,27 @@ const OpDef ops::transpose{.name = "transpose",
                            .grad = transpose_grad,
                            .samples = transpose_samples};
 
-const OpDef ops::slice{
-    .name = "slice",
-    .doc = "The elements start, start + step, .. below stop along one axis. Negative start and stop count from the "
-           "end; leaving the axis is an error.",
-    .operands = {{"x"}},
-    .attrs = {{"axis", AttrKind::kInt, kRequired, "the axis to cut"},
-              {"start", AttrKind::kInt, kRequired, "the first index"},
-              {"stop", AttrKind::kInt, kRequired, "the index after the last"},
-              {"step", AttrKind::kInt, "1", "every how many elements, at least 1"}},
-    .infer = infer_slice,
-    .evaluate = eval_slice,
-    .grad = slice_grad,
-    .samples = slice_samples};
+const OpDef ops::slice{.name = "slice",
+                       .doc =
+                           "The elements start, start + step, .. below stop along one axis. Negative start "
+                           "and stop count from the "
+                           "end; leaving the axis is an error.",
+                       .operands = {{"x"}},
+                       .attrs = {{"axis", AttrKind::kInt, kRequired, "the axis to cut"},
+                                 {"start", AttrKind::kInt, kRequired, "the first index"},
+                                 {"stop", AttrKind::kInt, kRequired, "the index after the last"},
+                                 {"step", AttrKind::kInt, "1", "every how many elements, at least 1"}},
+                       .infer = infer_slice,
+                       .evaluate = eval_slice,
+                       .grad = slice_grad,
+                       .samples = slice_samples};
 
 const OpDef ops::pad{
     .name = "pad",
-    .doc = "Surrounds x with a value; negative pads cut off. interior=k puts k values between neighbours along an "
-           "axis.",
+    .doc =
+        "Surrounds x with a value; negative pads cut off. interior=k puts k values between neighbours along "
+        "an "
+        "axis.",
     .operands = {{"x"}},
     .attrs = {{"pads", AttrKind::kInts, kRequired, "lo0, hi0, lo1, hi1, .. for all axes"},
               {"mode", AttrKind::kString, "\"constant\"", "what to pad with"},
@@ -646,27 +673,31 @@ const OpDef ops::concat{.name = "concat",
                         .grad = concat_grad,
                         .samples = concat_samples};
 
-const OpDef ops::gather{
-    .name = "gather",
-    .doc = "Takes slices of a table by index: the result's shape is the table's with `axis` replaced by the shape of "
-           "ids. An index out of range is an error.",
-    .operands = {{"table"}, {"ids", dtype_bit(DType::kI32) | dtype_bit(DType::kI64)}},
-    .attrs = {{"axis", AttrKind::kInt, "0", "the axis of the table that ids index"}},
-    .infer = infer_gather,
-    .evaluate = eval_gather,
-    .grad = gather_grad,
-    .samples = gather_samples};
+const OpDef ops::gather{.name = "gather",
+                        .doc =
+                            "Takes slices of a table by index: the result's shape is the table's with `axis` "
+                            "replaced by the shape of "
+                            "ids. An index out of range is an error.",
+                        .operands = {{"table"}, {"ids", dtype_bit(DType::kI32) | dtype_bit(DType::kI64)}},
+                        .attrs = {{"axis", AttrKind::kInt, "0", "the axis of the table that ids index"}},
+                        .infer = infer_gather,
+                        .evaluate = eval_gather,
+                        .grad = gather_grad,
+                        .samples = gather_samples};
 
-const OpDef ops::scatter_add{
-    .name = "scatter_add",
-    .doc = "x with the slices of src added at the indices along an axis, in order; the converse of gather. src has the "
-           "shape of gather(x, index, axis). An index out of range is an error.",
-    .operands = {{"x", kNumbers}, {"index", dtype_bit(DType::kI32) | dtype_bit(DType::kI64)}, {"src", kNumbers}},
-    .attrs = {{"axis", AttrKind::kInt, "0", "the axis of x that the indices mean"}},
-    .infer = infer_scatter_add,
-    .evaluate = eval_scatter_add,
-    .grad = scatter_add_grad,
-    .samples = scatter_add_samples};
+const OpDef ops::scatter_add{.name = "scatter_add",
+                             .doc =
+                                 "x with the slices of src added at the indices along an axis, in order; the "
+                                 "converse of gather. src has the "
+                                 "shape of gather(x, index, axis). An index out of range is an error.",
+                             .operands = {{"x", kNumbers},
+                                          {"index", dtype_bit(DType::kI32) | dtype_bit(DType::kI64)},
+                                          {"src", kNumbers}},
+                             .attrs = {{"axis", AttrKind::kInt, "0", "the axis of x that the indices mean"}},
+                             .infer = infer_scatter_add,
+                             .evaluate = eval_scatter_add,
+                             .grad = scatter_add_grad,
+                             .samples = scatter_add_samples};
 
 const OpDef ops::stop_gradient{.name = "stop_gradient",
                                .doc = "x itself, through which no gradient passes.",

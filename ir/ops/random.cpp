@@ -1,5 +1,5 @@
-// Random numbers: pure functions of a key and an index (runtime/base/philox.h). The frontend gives each random
-// op its key.
+// Random numbers: pure functions of a key and an index (runtime/base/philox.h). The frontend gives each
+// random op its key.
 #include "ir/ops/common.h"
 #include "runtime/base/philox.h"
 
@@ -23,7 +23,8 @@ Status eval_rng_key(EvalContext& e) {
 }
 
 Status check_key(const InferContext& c) {
-  if (c.operand(0).shape != Shape{Dim(4)}) return call_error(c, "the key must be u32[4], as rng_key makes it");
+  if (c.operand(0).shape != Shape{Dim(4)})
+    return call_error(c, "the key must be u32[4], as rng_key makes it");
   return ok_status();
 }
 
@@ -122,16 +123,17 @@ const OpDef ops::rng_key{
     .no_gradient = true,
     .samples = rng_key_samples};
 
-const OpDef ops::random_bits{
-    .name = "random_bits",
-    .doc = "32 random bits for each element: element i is word 0 of Philox4x32-10 with the counter {i, key[2], key[3]} "
-           "and the key {key[0], key[1]}. Salmon et al. 2011.",
-    .operands = {{"key", dtype_bit(DType::kU32)}},
-    .attrs = {{"shape", AttrKind::kInts, kRequired, "the shape of the result"}},
-    .infer = infer_random_bits,
-    .evaluate = eval_random_bits,
-    .no_gradient = true,
-    .samples = key_samples};
+const OpDef ops::random_bits{.name = "random_bits",
+                             .doc =
+                                 "32 random bits for each element: element i is word 0 of Philox4x32-10 with "
+                                 "the counter {i, key[2], key[3]} "
+                                 "and the key {key[0], key[1]}. Salmon et al. 2011.",
+                             .operands = {{"key", dtype_bit(DType::kU32)}},
+                             .attrs = {{"shape", AttrKind::kInts, kRequired, "the shape of the result"}},
+                             .infer = infer_random_bits,
+                             .evaluate = eval_random_bits,
+                             .no_gradient = true,
+                             .samples = key_samples};
 
 const OpDef ops::random_uniform{
     .name = "random_uniform",
@@ -146,17 +148,16 @@ const OpDef ops::random_uniform{
     .no_gradient = true,
     .samples = key_samples};
 
-const OpDef ops::random_normal{
-    .name = "random_normal",
-    .doc = "Normally distributed, by the method of Box and Muller (1958).",
-    .operands = {{"key", dtype_bit(DType::kU32)}},
-    .attrs = {{"shape", AttrKind::kInts, kRequired, "the shape of the result"},
-              {"mean", AttrKind::kFloat, "0.0", "the mean"},
-              {"std", AttrKind::kFloat, "1.0", "the standard deviation"},
-              {"dtype", AttrKind::kDType, "f32", "the dtype of the result"}},
-    .infer = infer_random_float,
-    .expand = expand_normal,
-    .no_gradient = true,
-    .samples = key_samples};
+const OpDef ops::random_normal{.name = "random_normal",
+                               .doc = "Normally distributed, by the method of Box and Muller (1958).",
+                               .operands = {{"key", dtype_bit(DType::kU32)}},
+                               .attrs = {{"shape", AttrKind::kInts, kRequired, "the shape of the result"},
+                                         {"mean", AttrKind::kFloat, "0.0", "the mean"},
+                                         {"std", AttrKind::kFloat, "1.0", "the standard deviation"},
+                                         {"dtype", AttrKind::kDType, "f32", "the dtype of the result"}},
+                               .infer = infer_random_float,
+                               .expand = expand_normal,
+                               .no_gradient = true,
+                               .samples = key_samples};
 
 }  // namespace graphc

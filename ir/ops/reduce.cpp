@@ -19,7 +19,8 @@ Shape reduced_shape(const Shape& in, const std::vector<int64_t>& axes, bool keep
 
 Inferred infer_reduce(InferContext& c) {
   GC_TRY(std::vector<int64_t> axes, canonical_axes(c, "axes", c.operand(0).rank()));
-  return std::vector<TensorType>{{c.operand(0).dtype, reduced_shape(c.operand(0).shape, axes, keepdims(c.attrs))}};
+  return std::vector<TensorType>{
+      {c.operand(0).dtype, reduced_shape(c.operand(0).shape, axes, keepdims(c.attrs))}};
 }
 
 Inferred infer_extremum(InferContext& c) {
@@ -27,7 +28,8 @@ Inferred infer_extremum(InferContext& c) {
   for (int64_t a : axes)
     if (c.operand(0).shape[a].is_constant(0))
       return call_error(c, "axis {} has size 0, and nothing has no {}", a, c.op.name);
-  return std::vector<TensorType>{{c.operand(0).dtype, reduced_shape(c.operand(0).shape, axes, keepdims(c.attrs))}};
+  return std::vector<TensorType>{
+      {c.operand(0).dtype, reduced_shape(c.operand(0).shape, axes, keepdims(c.attrs))}};
 }
 
 // Calls f(result index, operand index) in row-major order of the operand.
@@ -49,7 +51,8 @@ Status eval_reduce(EvalContext& e) {
   auto axes = e.call.attr("axes").as_ints();
   constexpr bool extremum = kind == Kind::kMax || kind == Kind::kMin;
   if (extremum && x.size() == 0 && y.size() > 0)
-    return invalid(fmt::format("{}: nothing to choose from in {} elements of a size-0 axis", e.call.op->name, x.size()));
+    return invalid(
+        fmt::format("{}: nothing to choose from in {} elements of a size-0 axis", e.call.op->name, x.size()));
   if (is_float(x.dtype)) {
     constexpr double inf = std::numeric_limits<double>::infinity();
     std::fill(y.f.begin(), y.f.end(),
@@ -139,7 +142,8 @@ std::vector<Value*> min_grad(Builder& b, const GradCall& c) { return extremum_gr
 Inferred infer_argmax(InferContext& c) {
   const TensorType& x = c.operand(0);
   GC_TRY(int axis, canonical_axis(c, "axis", x.rank()));
-  if (x.shape[axis].is_constant(0)) return call_error(c, "axis {} has size 0, and nothing has no maximum", axis);
+  if (x.shape[axis].is_constant(0))
+    return call_error(c, "axis {} has size 0, and nothing has no maximum", axis);
   DType dtype = c.attrs.find("dtype")->second.as_dtype();
   if (dtype != DType::kI32 && dtype != DType::kI64)
     return call_error(c, "dtype={} must be i32 or i64", dtype_name(dtype));
@@ -193,7 +197,9 @@ std::vector<Sample> bool_samples(SampleRng& rng) { return reduce_samples_of(rng,
 std::vector<Sample> argmax_samples(SampleRng& rng) {
   std::vector<Sample> samples;
   for (int i = 0; i < kSampleCount; ++i) {
-    Shape shape = i == 0 ? Shape{Dim(5)} : i == 1 ? Shape{Dim(0), Dim(3)} : sample_shape(rng, rng.range(1, 4));
+    Shape shape = i == 0   ? Shape{Dim(5)}
+                  : i == 1 ? Shape{Dim(0), Dim(3)}
+                           : sample_shape(rng, rng.range(1, 4));
     int64_t rank = static_cast<int64_t>(shape.size());
     samples.push_back({.operands = {f32(shape)},
                        .attrs = {{"axis", i == 1 ? int64_t{-1} : rng.range(-rank, rank - 1)},
@@ -204,9 +210,12 @@ std::vector<Sample> argmax_samples(SampleRng& rng) {
 
 }  // namespace
 
-#define GC_REDUCE_ATTRS                                                                  \
-  {{"axes", AttrKind::kInts, "[]", "the axes to reduce; none given means all of them"},  \
-   {"keepdims", AttrKind::kBool, "false", "whether the reduced axes stay, with size 1"}}
+#define GC_REDUCE_ATTRS                                                                    \
+  {                                                                                        \
+    {"axes", AttrKind::kInts, "[]", "the axes to reduce; none given means all of them"}, { \
+      "keepdims", AttrKind::kBool, "false", "whether the reduced axes stay, with size 1"   \
+    }                                                                                      \
+  }
 
 const OpDef ops::sum{.name = "sum",
                      .doc = "The sum over axes; of nothing 0.",
@@ -224,24 +233,28 @@ const OpDef ops::prod{.name = "prod",
                       .evaluate = eval_reduce<Kind::kProd>,
                       .grad = prod_grad,
                       .samples = sum_samples};
-const OpDef ops::max{.name = "max",
-                     .doc = "The largest element over axes; NaN if one is. The first of equals gets the gradient. Two "
-                            "operands: maximum.",
-                     .operands = {{"x", kNumbers}},
-                     .attrs = GC_REDUCE_ATTRS,
-                     .infer = infer_extremum,
-                     .evaluate = eval_reduce<Kind::kMax>,
-                     .grad = max_grad,
-                     .samples = extremum_samples};
-const OpDef ops::min{.name = "min",
-                     .doc = "The smallest element over axes; NaN if one is. The first of equals gets the gradient. Two "
-                            "operands: minimum.",
-                     .operands = {{"x", kNumbers}},
-                     .attrs = GC_REDUCE_ATTRS,
-                     .infer = infer_extremum,
-                     .evaluate = eval_reduce<Kind::kMin>,
-                     .grad = min_grad,
-                     .samples = extremum_samples};
+const OpDef ops::max{
+    .name = "max",
+    .doc =
+        "The largest element over axes; NaN if one is. The first of equals gets the gradient. Two "
+        "operands: maximum.",
+    .operands = {{"x", kNumbers}},
+    .attrs = GC_REDUCE_ATTRS,
+    .infer = infer_extremum,
+    .evaluate = eval_reduce<Kind::kMax>,
+    .grad = max_grad,
+    .samples = extremum_samples};
+const OpDef ops::min{
+    .name = "min",
+    .doc =
+        "The smallest element over axes; NaN if one is. The first of equals gets the gradient. Two "
+        "operands: minimum.",
+    .operands = {{"x", kNumbers}},
+    .attrs = GC_REDUCE_ATTRS,
+    .infer = infer_extremum,
+    .evaluate = eval_reduce<Kind::kMin>,
+    .grad = min_grad,
+    .samples = extremum_samples};
 const OpDef ops::all{.name = "all",
                      .doc = "Whether all elements over axes are true; of nothing true.",
                      .operands = {{"x", kBools}},
@@ -260,15 +273,16 @@ const OpDef ops::any{.name = "any",
                      .samples = bool_samples};
 #undef GC_REDUCE_ATTRS
 
-const OpDef ops::argmax{.name = "argmax",
-                        .doc = "The index of the largest element along an axis: the first of equals, or the first NaN.",
-                        .operands = {{"x", kNumbers}},
-                        .attrs = {{"axis", AttrKind::kInt, "-1", "the axis to search"},
-                                  {"keepdims", AttrKind::kBool, "false", "whether the axis stays, with size 1"},
-                                  {"dtype", AttrKind::kDType, "i32", "the dtype of the indices"}},
-                        .infer = infer_argmax,
-                        .evaluate = eval_argmax,
-                        .no_gradient = true,
-                        .samples = argmax_samples};
+const OpDef ops::argmax{
+    .name = "argmax",
+    .doc = "The index of the largest element along an axis: the first of equals, or the first NaN.",
+    .operands = {{"x", kNumbers}},
+    .attrs = {{"axis", AttrKind::kInt, "-1", "the axis to search"},
+              {"keepdims", AttrKind::kBool, "false", "whether the axis stays, with size 1"},
+              {"dtype", AttrKind::kDType, "i32", "the dtype of the indices"}},
+    .infer = infer_argmax,
+    .evaluate = eval_argmax,
+    .no_gradient = true,
+    .samples = argmax_samples};
 
 }  // namespace graphc

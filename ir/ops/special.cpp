@@ -22,7 +22,8 @@ Inferred infer_optimize(InferContext& c) {
   for (std::string_view name : {"lr", "momentum", "weight_decay", "eps", "clip_norm", "final", "gamma"})
     if (!(number(name) >= 0)) return call_error(c, "{}={} must not be negative", name, number(name));
   for (std::string_view name : {"beta1", "beta2"})
-    if (!(number(name) >= 0 && number(name) < 1)) return call_error(c, "{}={} must be in 0..1", name, number(name));
+    if (!(number(name) >= 0 && number(name) < 1))
+      return call_error(c, "{}={} must be in 0..1", name, number(name));
   for (std::string_view name : {"accumulate", "every"}) {
     const Attr& a = c.attrs.find(name)->second;
     if (!a.as_dim().is_constant() || a.as_int() < 1)
@@ -44,21 +45,25 @@ Inferred infer_fusion(InferContext& c) {
 
 }  // namespace
 
-const OpDef ops::assign{
-    .name = "assign",
-    .doc = "Sets a variable. It is written at the end of the step, in program order; reading it gives its value at the "
-           "start.",
-    .operands = {{"variable"}, {"value"}},
-    .infer = infer_assign,
-    .no_gradient = true,
-    .has_effect = true,
-    .order_matters = true};
+const OpDef ops::assign{.name = "assign",
+                        .doc =
+                            "Sets a variable. It is written at the end of the step, in program order; "
+                            "reading it gives its value at the "
+                            "start.",
+                        .operands = {{"variable"}, {"value"}},
+                        .infer = infer_assign,
+                        .no_gradient = true,
+                        .has_effect = true,
+                        .order_matters = true};
 
 const OpDef ops::optimize{
     .name = "optimize",
-    .doc = "Minimises a loss: the gradient pass replaces it by backward, clipping and the update of the parameters "
-           "whose path matches `params`. sgd: Sutskever et al. 2013; adam: Kingma, Ba 2014; adamw: Loshchilov, Hutter "
-           "2017; all as PyTorch computes them.",
+    .doc =
+        "Minimises a loss: the gradient pass replaces it by backward, clipping and the update of the "
+        "parameters "
+        "whose path matches `params`. sgd: Sutskever et al. 2013; adam: Kingma, Ba 2014; adamw: Loshchilov, "
+        "Hutter "
+        "2017; all as PyTorch computes them.",
     .operands = {{"loss", kFloats}},
     .attrs = {{"algorithm", AttrKind::kString, "\"sgd\"", "\"sgd\", \"adam\" or \"adamw\""},
               {"lr", AttrKind::kFloat, "0.001", "the learning rate"},
@@ -81,12 +86,13 @@ const OpDef ops::optimize{
     .no_gradient = true,
     .has_effect = true};
 
-const OpDef ops::fusion{
-    .name = "fusion",
-    .doc = "A region that a backend compiles as one kernel; its arguments are the operands, one to one. `kind` says "
-           "what its core is: map, rows, columns, contraction, window or scatter.",
-    .operands = {{"xs", kAnyType, Arity::kVariadic}},
-    .attrs = {{"kind", AttrKind::kString, kRequired, "what the region's core is"}},
-    .infer = infer_fusion};
+const OpDef ops::fusion{.name = "fusion",
+                        .doc =
+                            "A region that a backend compiles as one kernel; its arguments are the operands, "
+                            "one to one. `kind` says "
+                            "what its core is: map, rows, columns, contraction, window or scatter.",
+                        .operands = {{"xs", kAnyType, Arity::kVariadic}},
+                        .attrs = {{"kind", AttrKind::kString, kRequired, "what the region's core is"}},
+                        .infer = infer_fusion};
 
 }  // namespace graphc

@@ -27,8 +27,8 @@ Inferred infer_reduce_window(InferContext& c) {
   TensorType y = x;
   for (int i = 0; i < n; ++i) {
     int axis = x.rank() - n + i;
-    GC_TRY(y.shape[axis],
-           window_extent(c, axis, x.shape[axis], window[i], stride[i], pad[2 * i], pad[2 * i + 1], dilation[i]));
+    GC_TRY(y.shape[axis], window_extent(c, axis, x.shape[axis], window[i], stride[i], pad[2 * i],
+                                        pad[2 * i + 1], dilation[i]));
   }
   return std::vector<TensorType>{y};
 }
@@ -43,12 +43,13 @@ Inferred infer_reduce_window_grad(InferContext& c) {
 
 // Calls f(window number, position in x or -1 outside) for every tap of every window in row-major order.
 template <class Begin, class Tap>
-void for_each_window(const Call& call, const std::vector<int64_t>& xs, const std::vector<int64_t>& ys, Begin begin,
-                     Tap tap) {
+void for_each_window(const Call& call, const std::vector<int64_t>& xs, const std::vector<int64_t>& ys,
+                     Begin begin, Tap tap) {
   auto window = call.attr("window").as_ints(), stride = call.attr("stride").as_ints();
   auto pad = call.attr("pad").as_ints(), dilation = call.attr("dilation").as_ints();
   size_t n = window.size(), lead = xs.size() - n;
-  int64_t outer = product(xs, 0, lead), plane = product(xs, lead), out = product(ys, lead), taps = product(window);
+  int64_t outer = product(xs, 0, lead), plane = product(xs, lead), out = product(ys, lead),
+          taps = product(window);
   auto x_strides = strides_of(xs);
   std::vector<int64_t> at(n), t(n);
   for (int64_t o = 0; o < outer; ++o) {
@@ -131,7 +132,8 @@ std::vector<Sample> window_samples(SampleRng& rng, bool grad) {
     y = x;
     std::vector<int64_t> window, stride, pad, dilation;
     for (int a = 0; a < n; ++a) {
-      int64_t w = rng.range(1, 3), d = w > 1 && i % 4 == 0 ? 2 : 1, st = rng.range(1, 3), span = d * (w - 1) + 1;
+      int64_t w = rng.range(1, 3), d = w > 1 && i % 4 == 0 ? 2 : 1, st = rng.range(1, 3),
+              span = d * (w - 1) + 1;
       int64_t lo = rng.range(0, (span - 1) / 2), hi = rng.range(0, (span - 1) / 2);
       int64_t size = span + rng.range(0, 4);
       window.push_back(w), stride.push_back(st), dilation.push_back(d), pad.insert(pad.end(), {lo, hi});
@@ -153,34 +155,39 @@ std::vector<Sample> reduce_window_grad_samples(SampleRng& rng) { return window_s
 
 }  // namespace
 
-#define GC_WINDOW_ATTRS                                                                           \
-  {{"kind", AttrKind::kString, kRequired, "\"max\" or \"sum\""},                                  \
-   {"window", AttrKind::kInts, kRequired, "sizes of the window over the last axes"},              \
-   {"stride", AttrKind::kInts, "[]", "step of the window per axis; the window itself if not given"}, \
-   {"pad", AttrKind::kInts, "0", "one number, one per axis, or lo, hi per axis"},                 \
-   {"dilation", AttrKind::kInts, "1", "distance of the taps per axis"}}
+#define GC_WINDOW_ATTRS                                                                                   \
+  {                                                                                                       \
+    {"kind", AttrKind::kString, kRequired, "\"max\" or \"sum\""},                                         \
+        {"window", AttrKind::kInts, kRequired, "sizes of the window over the last axes"},                 \
+        {"stride", AttrKind::kInts, "[]", "step of the window per axis; the window itself if not given"}, \
+        {"pad", AttrKind::kInts, "0", "one number, one per axis, or lo, hi per axis"}, {                  \
+      "dilation", AttrKind::kInts, "1", "distance of the taps per axis"                                   \
+    }                                                                                                     \
+  }
 
-const OpDef ops::reduce_window{
-    .name = "reduce_window",
-    .doc = "The maximum or sum over a window that slides along the last axes. Positions outside x count as -inf or 0; "
-           "a last window that doesn't fit is left out; NaN passes.",
-    .operands = {{"x", kFloats}},
-    .attrs = GC_WINDOW_ATTRS,
-    .infer = infer_reduce_window,
-    .evaluate = eval_reduce_window,
-    .grad = reduce_window_grad_rule,
-    .samples = reduce_window_samples};
+const OpDef ops::reduce_window{.name = "reduce_window",
+                               .doc =
+                                   "The maximum or sum over a window that slides along the last axes. "
+                                   "Positions outside x count as -inf or 0; "
+                                   "a last window that doesn't fit is left out; NaN passes.",
+                               .operands = {{"x", kFloats}},
+                               .attrs = GC_WINDOW_ATTRS,
+                               .infer = infer_reduce_window,
+                               .evaluate = eval_reduce_window,
+                               .grad = reduce_window_grad_rule,
+                               .samples = reduce_window_samples};
 
-const OpDef ops::reduce_window_grad{
-    .name = "reduce_window_grad",
-    .doc = "The gradient of reduce_window(x): dy goes to the first maximum of each window, or to all of its elements "
-           "for a sum (where x's values aren't used).",
-    .operands = {{"x", kFloats}, {"dy", kFloats}},
-    .attrs = GC_WINDOW_ATTRS,
-    .infer = infer_reduce_window_grad,
-    .evaluate = eval_reduce_window_grad,
-    .grad = reduce_window_grad_grad,
-    .samples = reduce_window_grad_samples};
+const OpDef ops::reduce_window_grad{.name = "reduce_window_grad",
+                                    .doc =
+                                        "The gradient of reduce_window(x): dy goes to the first maximum of "
+                                        "each window, or to all of its elements "
+                                        "for a sum (where x's values aren't used).",
+                                    .operands = {{"x", kFloats}, {"dy", kFloats}},
+                                    .attrs = GC_WINDOW_ATTRS,
+                                    .infer = infer_reduce_window_grad,
+                                    .evaluate = eval_reduce_window_grad,
+                                    .grad = reduce_window_grad_grad,
+                                    .samples = reduce_window_grad_samples};
 #undef GC_WINDOW_ATTRS
 
 }  // namespace graphc
