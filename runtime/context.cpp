@@ -123,24 +123,24 @@ struct Context::PlanBuilder {
     std::vector<ArenaItem> items;
     std::vector<uint32_t> item_buffer;
     for (size_t i = 0; i < f.buffers.size(); ++i) {
-      const Buffer& b = f.buffers[i];
+      const ProgramBuffer& b = f.buffers[i];
       GC_TRY(const int64_t bytes, eval(b.bytes));
       Place& p = places[i];
       p.index = b.index;
       p.bytes = static_cast<uint64_t>(bytes);
       uint64_t whole = p.bytes;
       switch (b.kind) {
-        case Buffer::kInput: p.where = Where::kInput, whole = plan.input_bytes[b.index]; break;
-        case Buffer::kOutput: p.where = Where::kOutput, whole = plan.output_bytes[b.index]; break;
-        case Buffer::kVariable:
+        case ProgramBuffer::kInput: p.where = Where::kInput, whole = plan.input_bytes[b.index]; break;
+        case ProgramBuffer::kOutput: p.where = Where::kOutput, whole = plan.output_bytes[b.index]; break;
+        case ProgramBuffer::kVariable:
           p.where = Where::kVariable, whole = c.variables_->regions_[b.index].capacity;
           break;
-        case Buffer::kArena:
+        case ProgramBuffer::kArena:
           p.where = Where::kArena;
           items.push_back({bytes, b.first_step, b.last_step, b.offset});
           item_buffer.push_back(static_cast<uint32_t>(i));
           break;
-        case Buffer::kAlias: break;
+        case ProgramBuffer::kAlias: break;
       }
       if (p.bytes != whole)
         return invalid(fmt::format("function '{}': buffer {} has {} bytes, what it stands for has {}", f.name,
@@ -149,8 +149,8 @@ struct Context::PlanBuilder {
     GC_TRY(plan.arena, plan_arena(items));
     for (size_t k = 0; k < items.size(); ++k) places[item_buffer[k]].offset = plan.arena.offsets[k];
     for (size_t i = 0; i < f.buffers.size(); ++i) {
-      const Buffer& b = f.buffers[i];
-      if (b.kind != Buffer::kAlias) continue;
+      const ProgramBuffer& b = f.buffers[i];
+      if (b.kind != ProgramBuffer::kAlias) continue;
       GC_TRY(const int64_t at, eval(b.alias_offset));
       const Place& root = places[b.index];
       if (static_cast<uint64_t>(at) > root.bytes || places[i].bytes > root.bytes - static_cast<uint64_t>(at))
@@ -297,7 +297,7 @@ Error Context::input_error(size_t i, DType dtype, std::span<const int64_t> shape
                              type_string(dtype, shape), why));
 }
 
-Status Context::set_input(std::string_view name, const HostTensor& value) {
+Status Context::set_input(std::string_view name, const TensorRef& value) {
   std::vector<std::string> known;
   for (size_t i = 0; i < function_->inputs.size(); ++i) {
     if (function_->inputs[i].name == name) return set_input(i, value);
@@ -311,7 +311,7 @@ Status Context::set_input(std::string_view name, const HostTensor& value) {
                              all.empty() ? "none" : all));
 }
 
-Status Context::set_input(size_t i, const HostTensor& value) {
+Status Context::set_input(size_t i, const TensorRef& value) {
   GC_TRY(void* const to, prepare_input(i, value.dtype, value.shape));
   if (const size_t n = value.bytes()) std::memcpy(to, value.data, n);
   return {};
@@ -496,7 +496,7 @@ Status Context::run() {
   return {};
 }
 
-HostTensor Context::output(size_t i) const {
+TensorRef Context::output(size_t i) const {
   if (!plan_) return {};
   return {function_->outputs[i].dtype, plan_->output_shapes[i], outputs_[i].data};
 }

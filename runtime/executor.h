@@ -5,7 +5,7 @@
 //   GC_TRY(std::unique_ptr<Context> context, Context::create(model, "infer", variables));
 //   GC_CHECK(context->set_input("image", image));
 //   GC_CHECK(context->run());
-//   HostTensor logits = context->output(0);
+//   TensorRef logits = context->output(0);
 //
 // Model is immutable and thread-safe; Context belongs to one thread at a time. Contexts may share Variables:
 // a training and an evaluation context see the same parameters; many inference contexts may run at a time on
@@ -67,13 +67,13 @@ class Variables {
   static Result<std::shared_ptr<Variables>> create(std::shared_ptr<const Model> model,
                                                    const VariablesOptions& options = {});
 
-  const std::vector<Variable>& specs() const;
-  HostTensor get(size_t i) const;
+  const std::vector<ProgramVariable>& specs() const;
+  TensorRef get(size_t i) const;
   void* data(size_t i) { return regions_[i].data; }
   uint64_t bytes() const;  // of all variables that are no constants in the artefact
 
   // Sets variable i; dtype and shape must agree.
-  Status set(size_t i, const HostTensor& value);
+  Status set(size_t i, const TensorRef& value);
   // By name from a safetensors file. Float dtypes are converted; anything else that doesn't fit is an error,
   // and so are unknown and missing names, with the nearest known one. params_only: state (optimizer,
   // counters) may be missing.
@@ -110,8 +110,8 @@ class Context {
   Variables& variables() { return *variables_; }
 
   // Checks name, dtype, rank and fixed sizes, and copies the data.
-  Status set_input(std::string_view name, const HostTensor& value);
-  Status set_input(size_t i, const HostTensor& value);
+  Status set_input(std::string_view name, const TensorRef& value);
+  Status set_input(size_t i, const TensorRef& value);
   // The same without the copy: the caller fills the returned storage before run().
   Result<void*> prepare_input(size_t i, DType dtype, std::span<const int64_t> shape);
   // For symbols no input fixes.
@@ -123,7 +123,7 @@ class Context {
   Status run();
 
   // Valid after run() until the next set_input, prepare_input or run.
-  HostTensor output(size_t i) const;
+  TensorRef output(size_t i) const;
   int64_t output_index(std::string_view name) const;  // or -1
 
   uint64_t arena_bytes() const;   // after bind()

@@ -90,12 +90,12 @@ Result<std::shared_ptr<Variables>> Variables::create(std::shared_ptr<const Model
   std::map<std::string, SafetensorsFile> files;
   v->regions_.resize(p.variables.size());
   for (size_t i = 0; i < p.variables.size(); ++i) {
-    const Variable& spec = p.variables[i];
+    const ProgramVariable& spec = p.variables[i];
     Region& r = v->regions_[i];
     GC_TRY(const uint64_t bytes, checked_bytes(spec.dtype, spec.shape));
     r.capacity = bytes;
     // A constant is used where it lies in the artefact if kernels may rely on its alignment.
-    if (spec.kind == VariableKind::kConst && !spec.data.empty() &&
+    if (spec.kind == VariableRole::kConst && !spec.data.empty() &&
         reinterpret_cast<uintptr_t>(spec.data.data()) % 64 == 0) {
       r.data = const_cast<std::byte*>(spec.data.data());
     } else {
@@ -131,9 +131,9 @@ Result<std::shared_ptr<Variables>> Variables::create(std::shared_ptr<const Model
   return v;
 }
 
-const std::vector<Variable>& Variables::specs() const { return model_->program().variables; }
+const std::vector<ProgramVariable>& Variables::specs() const { return model_->program().variables; }
 
-HostTensor Variables::get(size_t i) const { return {specs()[i].dtype, specs()[i].shape, regions_[i].data}; }
+TensorRef Variables::get(size_t i) const { return {specs()[i].dtype, specs()[i].shape, regions_[i].data}; }
 
 uint64_t Variables::bytes() const {
   uint64_t n = 0;
@@ -142,20 +142,20 @@ uint64_t Variables::bytes() const {
   return n;
 }
 
-Status Variables::set(size_t i, const HostTensor& value) {
-  const Variable& spec = specs()[i];
+Status Variables::set(size_t i, const TensorRef& value) {
+  const ProgramVariable& spec = specs()[i];
   if (value.dtype != spec.dtype || !std::ranges::equal(value.shape, spec.shape))
     return invalid(fmt::format("variable '{}' is {}, the value {}", spec.name,
                                type_string(spec.dtype, spec.shape), type_string(value.dtype, value.shape)));
-  if (spec.kind == VariableKind::kConst) return invalid(fmt::format("'{}' is a constant", spec.name));
+  if (spec.kind == VariableRole::kConst) return invalid(fmt::format("'{}' is a constant", spec.name));
   if (value.bytes()) std::memcpy(regions_[i].data, value.data, value.bytes());
   return {};
 }
 
 Status Variables::load(const SafetensorsFile& file, const std::string& path, bool params_only) {
   std::vector<std::string> known, given;
-  for (const Variable& v : specs())
-    if (v.kind != VariableKind::kConst) known.push_back(v.name);
+  for (const ProgramVariable& v : specs())
+    if (v.kind != VariableRole::kConst) known.push_back(v.name);
   for (const SafetensorsTensor& t : file.tensors()) given.push_back(t.name);
   const auto hint = [](std::string_view name, std::span<const std::string> names) {
     const std::string near = nearest_name(name, names);
@@ -164,22 +164,22 @@ Status Variables::load(const SafetensorsFile& file, const std::string& path, boo
   // All is checked before anything is written, so that a failed load changes nothing.
   for (const SafetensorsTensor& t : file.tensors()) {
     const int64_t i = model_->program().variable(t.name);
-    if (i < 0 || specs()[i].kind == VariableKind::kConst)
+    if (i < 0 || specs()[i].kind == VariableRole::kConst)
       return invalid(fmt::format("'{}': the model has no '{}'{}", path, t.name, hint(t.name, known)));
-    const Variable& spec = specs()[i];
+    const ProgramVariable& spec = specs()[i];
     const bool convertible = t.dtype == spec.dtype || (is_float(t.dtype) && is_float(spec.dtype));
     if (!convertible || t.shape != spec.shape)
       return invalid(fmt::format("'{}': '{}' is {}, the model's is {}", path, t.name,
                                  type_string(t.dtype, t.shape), type_string(spec.dtype, spec.shape)));
   }
-  for (const Variable& v : specs()) {
-    if (v.kind == VariableKind::kConst || (params_only && v.kind != VariableKind::kParam)) continue;
+  for (const ProgramVariable& v : specs()) {
+    if (v.kind == VariableRole::kConst || (params_only && v.kind != VariableRole::kParam)) continue;
     if (!file.find(v.name))
       return invalid(fmt::format("'{}' lacks '{}'{}", path, v.name, hint(v.name, given)));
   }
   for (const SafetensorsTensor& t : file.tensors()) {
     const int64_t i = model_->program().variable(t.name);
-    const Variable& spec = specs()[i];
+    const ProgramVariable& spec = specs()[i];
     if (t.data.empty()) continue;
     if (t.dtype == spec.dtype)
       std::memcpy(regions_[i].data, t.data.data(), t.data.size());
@@ -193,8 +193,8 @@ Status Variables::load(const SafetensorsFile& file, const std::string& path, boo
 std::vector<SafetensorsTensor> Variables::saved() const {
   std::vector<SafetensorsTensor> out;
   for (size_t i = 0; i < specs().size(); ++i) {
-    const Variable& v = specs()[i];
-    if (v.kind != VariableKind::kConst)
+    const ProgramVariable& v = specs()[i];
+    if (v.kind != VariableRole::kConst)
       out.push_back({v.name, v.dtype, v.shape, {regions_[i].data, regions_[i].capacity}});
   }
   return out;

@@ -185,7 +185,8 @@ class FunctionVerifier {
     if (st.workspace >= 0) {
       if (st.workspace > 0xffffffff) return invalid("there is no such workspace");
       GC_TRY(const uint32_t r, root_of(static_cast<uint32_t>(st.workspace), s));
-      if (f_.buffers[r].kind != ProgramBuffer::kArena) return invalid("its workspace doesn't lie in the arena");
+      if (f_.buffers[r].kind != ProgramBuffer::kArena)
+        return invalid("its workspace doesn't lie in the arena");
     } else if (st.workspace != -1) {
       return invalid("there is no such workspace");
     }

@@ -10,14 +10,14 @@
 
 namespace graphc {
 
-struct HostTensor {
+struct TensorRef {
   DType dtype = DType::kF32;
   std::span<const int64_t> shape;
   const void* data = nullptr;
 
-  HostTensor() = default;
-  HostTensor(DType t, std::span<const int64_t> s, const void* p) : dtype(t), shape(s), data(p) {}
-  HostTensor(const TensorData& t) : dtype(t.dtype), shape(t.shape), data(t.data.data()) {}
+  TensorRef() = default;
+  TensorRef(DType t, std::span<const int64_t> s, const void* p) : dtype(t), shape(s), data(p) {}
+  TensorRef(const TensorData& t) : dtype(t.dtype), shape(t.shape), data(t.data.data()) {}
   int64_t numel() const {
     int64_t n = 1;
     for (const int64_t d : shape) n *= d;

@@ -56,7 +56,7 @@ std::vector<float> random_floats(std::mt19937& rng, size_t n) {
   for (float& x : v) x = std::uniform_real_distribution<float>(-1, 1)(rng);
   return v;
 }
-const float* floats(const HostTensor& t) { return static_cast<const float*>(t.data); }
+const float* floats(const TensorRef& t) { return static_cast<const float*>(t.data); }
 
 TEST(Executor, RunsForChangingSizes) {
   Fixture f;
@@ -68,7 +68,7 @@ TEST(Executor, RunsForChangingSizes) {
     ASSERT_TRUE(c->set_input("x", {DType::kF32, shape, x.data()}).ok());
     const Status s = c->run();
     ASSERT_TRUE(s.ok()) << s.error().message;
-    const HostTensor y = c->output(0), copy = c->output(2);
+    const TensorRef y = c->output(0), copy = c->output(2);
     ASSERT_EQ(std::vector<int64_t>(y.shape.begin(), y.shape.end()), shape);
     double total = 0;
     for (int64_t i = 0; i < n * 4; ++i) {
@@ -236,7 +236,7 @@ TEST(Executor, WorkspaceAndStrides) {
   Program p = sample_program();
   Function& f = p.functions[0];
   // step 2 reads buffer 4 transposed through a workspace: y = (x + 2x) seen with strides, N = 4
-  f.buffers.push_back({Buffer::kArena, 0, 64, 0, 2, 2, -1});
+  f.buffers.push_back({ProgramBuffer::kArena, 0, 64, 0, 2, 2, -1});
   f.steps[2].exec = 4;
   f.steps[2].workspace = 7;
   f.steps[2].inputs[0].strides = {1, 4};

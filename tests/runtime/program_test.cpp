@@ -21,7 +21,8 @@ TEST(SizeExpr, EvaluatesAndPrints) {
   EXPECT_EQ(e.str(names), "(N*4+1)//2*T+-3");
   std::mt19937 rng(1);
   for (int i = 0; i < 100; ++i) {
-    const std::vector<int64_t> s{1 + static_cast<int64_t>(rng() % 1000), 1 + static_cast<int64_t>(rng() % 1000)};
+    const std::vector<int64_t> s{1 + static_cast<int64_t>(rng() % 1000),
+                                 1 + static_cast<int64_t>(rng() % 1000)};
     EXPECT_EQ(*e.eval(s), (4 * s[0] + 1) / 2 * s[1] - 3);
     EXPECT_EQ(*SizeExpr::from_code(e.code(), 2)->eval(s), *e.eval(s));
   }
@@ -200,7 +201,7 @@ TEST(Program, VerifierNamesWhatIsWrong) {
   EXPECT_EQ(message([](Program& p) { p.variables[1].name = "w"; }), "two variables are named 'w'");
   EXPECT_EQ(message([](Program& p) { p.variables[0].dtype = static_cast<DType>(77); }),
             "variable 'w': unknown dtype");
-  EXPECT_EQ(message([](Program& p) { p.variables[0].kind = static_cast<VariableKind>(3); }),
+  EXPECT_EQ(message([](Program& p) { p.variables[0].kind = static_cast<VariableRole>(3); }),
             "variable 'w': unknown kind");
   EXPECT_EQ(message([](Program& p) { p.variables[2].shape = {2}; }),
             "variable 'one': 4 bytes of data where its shape needs 8");
