@@ -8,7 +8,6 @@
 namespace graphc {
 
 using syntax::BlockDef;
-using syntax::Expr;
 using syntax::ExprKind;
 using syntax::Setting;
 
@@ -28,7 +27,7 @@ std::string settings_of(const BlockDef& def) {
 }  // namespace
 
 // In call position a name is a layer, then a block, then an op; never a value.
-Elaborator::Callee Elaborator::resolve(const Expr& e, Env& env) {
+Elaborator::Callee Elaborator::resolve(const syntax::Expr& e, Env& env) {
   Callee c;
   c.pos = e.pos;
   if (e.kind == ExprKind::kName) {
@@ -81,7 +80,7 @@ Elaborator::Callee Elaborator::resolve(const Expr& e, Env& env) {
   return c;
 }
 
-bool Elaborator::eval_args(const Expr& call, Env& env, std::vector<Named>& out) {
+bool Elaborator::eval_args(const syntax::Expr& call, Env& env, std::vector<Named>& out) {
   bool ok = true;
   for (const syntax::Arg& a : call.call_args) {
     Val v = eval(*a.value, env);
@@ -91,7 +90,7 @@ bool Elaborator::eval_args(const Expr& call, Env& env, std::vector<Named>& out) 
   return ok;
 }
 
-Val Elaborator::eval_call(const Expr& e, Env& env, std::string_view target) {
+Val Elaborator::eval_call(const syntax::Expr& e, Env& env, std::string_view target) {
   const Callee c = resolve(*e.args[0], env);
   std::vector<Named> args;
   switch (c.kind) {
@@ -108,18 +107,18 @@ Val Elaborator::eval_call(const Expr& e, Env& env, std::string_view target) {
   return Val::error();
 }
 
-Val Elaborator::eval_pipe(const Expr& e, Env& env, std::string_view target) {
+Val Elaborator::eval_pipe(const syntax::Expr& e, Env& env, std::string_view target) {
   // Pipes chain to the left: walk down to the head, then apply stage by stage, so that a long pipe needs no
   // deep stack.
-  std::vector<const Expr*> stages;
-  const Expr* head = &e;
+  std::vector<const syntax::Expr*> stages;
+  const syntax::Expr* head = &e;
   while (head->kind == ExprKind::kPipe && (head == &e || !head->paren)) {
     stages.push_back(head);
     head = head->args[0];
   }
   Val x = eval(*head, env);
   for (size_t k = stages.size(); k-- > 0;) {
-    const Expr& pipe = *stages[k];
+    const syntax::Expr& pipe = *stages[k];
     if (x.kind == Val::kList && x.multi) {
       Val first = x.list->empty() ? Val::error() : (*x.list)[0];
       x = std::move(first);
@@ -130,14 +129,14 @@ Val Elaborator::eval_pipe(const Expr& e, Env& env, std::string_view target) {
   return x;
 }
 
-Val Elaborator::apply_stage(const Expr& stage, Val x, std::string_view label, Pos label_pos, Env& env,
+Val Elaborator::apply_stage(const syntax::Expr& stage, Val x, std::string_view label, Pos label_pos, Env& env,
                             std::string_view target) {
   if (stage.kind == ExprKind::kIndex) {
     Val v = apply_stage(*stage.args[0], std::move(x), label, label_pos, env, {});
     return eval_index(std::move(v), stage, env);
   }
   const bool call = stage.kind == ExprKind::kCall;
-  const Expr& callee = call ? *stage.args[0] : stage;
+  const syntax::Expr& callee = call ? *stage.args[0] : stage;
   if (!call && stage.kind != ExprKind::kName && stage.kind != ExprKind::kAttr)
     return error(stage.pos,
                  "behind '|>' stands an op, a block or a layer, as in x |> relu or x |> fc: Linear(10)");
@@ -229,7 +228,7 @@ bool Elaborator::convert_setting(const Setting& s, Val& v, Pos pos, std::string_
   return false;
 }
 
-Val Elaborator::configure(const BlockRef& block, const Expr* call, Pos pos, Env& env) {
+Val Elaborator::configure(const BlockRef& block, const syntax::Expr* call, Pos pos, Env& env) {
   const BlockDef& def = *block.def;
   std::vector<Named> args;
   if (call && !eval_args(*call, env, args)) return Val::error();

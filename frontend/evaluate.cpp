@@ -7,7 +7,6 @@
 
 namespace graphc {
 
-using syntax::Expr;
 using syntax::ExprKind;
 using syntax::Op;
 
@@ -48,7 +47,7 @@ bool is_comparison(Op op) { return op >= Op::kEq && op <= Op::kGe; }
 
 }  // namespace
 
-Val Elaborator::eval(const Expr& e, Env& env, std::string_view target) {
+Val Elaborator::eval(const syntax::Expr& e, Env& env, std::string_view target) {
   constexpr int kMaxEvalDepth =
       1500;  // bounded stack: a tree has at most Ast::kMaxDepth levels, blocks add up
   if (++depth_ > kMaxEvalDepth) {
@@ -76,7 +75,7 @@ Val Elaborator::eval(const Expr& e, Env& env, std::string_view target) {
     case ExprKind::kList: {
       std::vector<Val> items;
       bool bad = false;
-      for (const Expr* a : e.args) {
+      for (const syntax::Expr* a : e.args) {
         items.push_back(eval(*a, env));
         bad |= items.back().is_error();
       }
@@ -128,7 +127,7 @@ Val Elaborator::constant_of(const FileUnit& unit, std::string_view name, Pos pos
   return v;
 }
 
-Val Elaborator::eval_name(const Expr& e, Env& env) {
+Val Elaborator::eval_name(const syntax::Expr& e, Env& env) {
   const std::string& name = e.text;
   if (auto it = env.layers.find(name); it != env.layers.end()) {
     if (!it->second) return Val::error();
@@ -160,8 +159,8 @@ Val Elaborator::eval_name(const Expr& e, Env& env) {
   return error(e.pos, fmt::format("unknown name {}{}", quoted(name), near.hint()), std::move(notes));
 }
 
-Val Elaborator::eval_attr(const Expr& e, Env& env) {
-  const Expr& base = *e.args[0];
+Val Elaborator::eval_attr(const syntax::Expr& e, Env& env) {
+  const syntax::Expr& base = *e.args[0];
   if (base.kind == ExprKind::kName && !env.names.count(base.text) && !env.layers.count(base.text)) {
     if (auto it = env.unit->imports.find(base.text); it != env.unit->imports.end()) {
       const FileUnit& unit = *it->second;
@@ -204,7 +203,7 @@ Val Elaborator::eval_attr(const Expr& e, Env& env) {
   return error(e.pos, fmt::format("{} has no attribute {}", v.describe(), quoted(e.text)));
 }
 
-Val Elaborator::eval_index(Val base, const Expr& e, Env& env) {
+Val Elaborator::eval_index(Val base, const syntax::Expr& e, Env& env) {
   for (size_t k = 1; k < e.args.size(); ++k) {
     const Val index = eval(*e.args[k], env);
     if (base.is_error() || index.is_error()) return Val::error();

@@ -7,7 +7,6 @@
 
 namespace graphc {
 
-using syntax::Expr;
 using syntax::ExprKind;
 using syntax::Stmt;
 using syntax::StmtKind;
@@ -53,7 +52,7 @@ Elaborator::Flow Elaborator::run(const Stmt& s, Env& env) {
     case StmtKind::kAssert: run_assert(s, env); return Flow::kNext;
     case StmtKind::kReturn:
       env.return_pos = s.pos;
-      for (const Expr* e : s.values) env.results.push_back(eval(*e, env));
+      for (const syntax::Expr* e : s.values) env.results.push_back(eval(*e, env));
       // return f(x), where f has several results
       if (env.results.size() == 1 && env.results[0].kind == Val::kList && env.results[0].multi) {
         const auto list = env.results[0].list;
@@ -70,7 +69,7 @@ Elaborator::Flow Elaborator::run(const Stmt& s, Env& env) {
   return Flow::kNext;
 }
 
-std::optional<bool> Elaborator::condition(const Expr& e, Env& env, std::string_view where) {
+std::optional<bool> Elaborator::condition(const syntax::Expr& e, Env& env, std::string_view where) {
   const Val v = eval(e, env);
   if (v.is_error()) return std::nullopt;
   if (v.is_tensor()) {
@@ -142,7 +141,7 @@ Elaborator::Flow Elaborator::run_for(const Stmt& s, Env& env) {
   return flow;
 }
 
-bool Elaborator::read_init(const Expr& e, Env& env, std::string& name, Attrs& attrs) {
+bool Elaborator::read_init(const syntax::Expr& e, Env& env, std::string& name, Attrs& attrs) {
   struct Setting {
     std::string_view name;
     double fallback;

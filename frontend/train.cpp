@@ -9,7 +9,6 @@
 
 namespace graphc {
 
-using syntax::Expr;
 using syntax::ExprKind;
 using syntax::TrainDef;
 using syntax::TrainEntry;
@@ -104,10 +103,10 @@ std::string_view kind_words(AttrKind k) {
 
 }  // namespace
 
-std::optional<Attrs> Elaborator::named_call(const Expr& e, Env& env, std::string_view what,
+std::optional<Attrs> Elaborator::named_call(const syntax::Expr& e, Env& env, std::string_view what,
                                             std::string& name) {
   const auto& defs = what == "optimizer" ? optimizers() : schedules();
-  const Expr* callee = e.kind == ExprKind::kCall ? e.args[0] : &e;
+  const syntax::Expr* callee = e.kind == ExprKind::kCall ? e.args[0] : &e;
   std::string known;
   for (const CallDef& d : defs) known += (known.empty() ? "" : ", ") + std::string(d.name);
   if (callee->kind != ExprKind::kName) {

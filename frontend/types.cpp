@@ -6,11 +6,10 @@
 namespace graphc {
 
 using syntax::DimExpr;
-using syntax::Expr;
 using syntax::ExprKind;
 using syntax::TypeExpr;
 
-std::optional<Dim> Elaborator::eval_dim(const Expr& e, Env& env) {
+std::optional<Dim> Elaborator::eval_dim(const syntax::Expr& e, Env& env) {
   const Val v = eval(e, env);
   if (v.is_error()) return std::nullopt;
   if (v.kind != Val::kInt) {
