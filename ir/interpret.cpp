@@ -151,7 +151,7 @@ class Interpreter {
   // Runs the nodes of a block whose arguments' values are given; returns its results. `writes` collects
   // assigns.
   Result<std::vector<HostTensor>> run(const Module& module, const Block& block,
-                                      const std::vector<const HostTensor*>& args, const Variables* variables,
+                                      const std::vector<const HostTensor*>& args, const VariableValues* variables,
                                       std::vector<std::pair<std::string, HostTensor>>* writes) {
     Values own;
     std::unordered_map<const Value*, const HostTensor*> outer;  // arguments and variables, not copied
@@ -323,7 +323,7 @@ Result<std::map<std::string, int64_t, std::less<>>> bind_inputs(const Func& func
 }  // namespace
 
 Result<std::vector<HostTensor>> interpret(const Module& module, const Func& func,
-                                          const std::vector<HostTensor>& inputs, Variables& variables,
+                                          const std::vector<HostTensor>& inputs, VariableValues& variables,
                                           const InterpretOptions& options) {
   if (inputs.size() != func.body.args.size())
     return invalid(
@@ -359,8 +359,8 @@ Result<std::vector<HostTensor>> interpret_op(const OpDef& op, const std::vector<
   return Interpreter({}).apply(call, pointers);
 }
 
-Result<Variables> initial_variables(const Module& module, uint64_t seed) {
-  Variables out;
+Result<VariableValues> initial_variables(const Module& module, uint64_t seed) {
+  VariableValues out;
   for (const auto& v : module.variables) {
     const TensorType& t = v->value.type;
     auto shape = static_shape(t.shape);

@@ -2,7 +2,7 @@
 // and kept in double (only cast to f16/bf16 rounds), integers in int64 wrapped to their type. It is the judge
 // of every other way to run a program.
 //
-//   Variables vars = initial_variables(module, seed);
+//   VariableValues vars = initial_variables(module, seed);
 //   auto out = interpret(*module.find_func("Net"), {x}, vars);
 //
 // Scalar ops evaluate their trees, composites their expansion (cached), structural primitives their evaluate
@@ -48,7 +48,7 @@ struct EvalContext {
   const HostTensor& operand(int k) const { return *operands[k]; }
 };
 
-using Variables = std::map<std::string, HostTensor, std::less<>>;
+using VariableValues = std::map<std::string, HostTensor, std::less<>>;
 
 struct InterpretOptions {
   int64_t max_bytes = int64_t{16} << 30;
@@ -57,13 +57,13 @@ struct InterpretOptions {
 // Symbols are bound from the inputs' shapes. `assign` writes are applied to `variables` at the end, in
 // program order.
 Result<std::vector<HostTensor>> interpret(const Module& module, const Func& func,
-                                          const std::vector<HostTensor>& inputs, Variables& variables,
+                                          const std::vector<HostTensor>& inputs, VariableValues& variables,
                                           const InterpretOptions& options = {});
 // One op on concrete tensors.
 Result<std::vector<HostTensor>> interpret_op(const OpDef& op, const std::vector<HostTensor>& operands,
                                              const Attrs& attrs);
 // Initial values of all variables as the runtime draws them (runtime/base/init.h), from the seed and each
 // variable's path.
-Result<Variables> initial_variables(const Module& module, uint64_t seed);
+Result<VariableValues> initial_variables(const Module& module, uint64_t seed);
 
 }  // namespace graphc
