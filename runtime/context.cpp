@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 
 #include "runtime/arena.h"
@@ -458,42 +459,84 @@ Status Context::bind() {
   return {};
 }
 
+Status Context::run_step(size_t s) {
+  Plan::BoundStep& step = plan_->steps[s];
+  step.run.run_id = run_id_;
+  gc_error* e = step.execute(step.exec, nullptr, &step.run);
+  if (!e) return {};
+  const Step& st = function_->steps[s];
+  const Exec& exec = model_->program().execs[st.exec];
+  Error error = Status(take_error(e, exec.backend, "execute")).error();
+  const std::string& label = st.label.empty() ? exec.label : st.label;
+  error.message = fmt::format("step {}{}: {}", s, label.empty() ? "" : " (" + label + ")", error.message);
+  return error;
+}
+
+std::byte* Context::address(const void* place) {
+  const Place& p = *static_cast<const Place*>(place);
+  std::byte* base = p.where == Where::kInput      ? inputs_[p.index].data
+                    : p.where == Where::kOutput   ? outputs_[p.index].data
+                    : p.where == Where::kVariable ? variables_->regions_[p.index].data
+                                                  : arena_.data;
+  return base + p.offset;
+}
+
+void Context::end_copies() {
+  for (const Plan::BoundCopy& c : plan_->copies)
+    if (c.bytes) std::memmove(address(&c.dst), address(&c.src), c.bytes);
+}
+
 Status Context::run() {
   GC_CHECK(bind());
-  Plan& plan = *plan_;
-  if (plan.generation != generation_ || generation_ == 0) resolve(plan);
+  if (plan_->generation != generation_) resolve(*plan_);
   ++run_id_;
   using Clock = std::chrono::steady_clock;
-  for (size_t s = 0; s < plan.steps.size(); ++s) {
-    Plan::BoundStep& step = plan.steps[s];
-    step.run.run_id = run_id_;
+  for (size_t s = 0; s < plan_->steps.size(); ++s) {
     const Clock::time_point start = options_.profile ? Clock::now() : Clock::time_point();
-    if (gc_error* e = step.execute(step.exec, nullptr, &step.run)) {
-      const Step& st = function_->steps[s];
-      const Exec& exec = model_->program().execs[st.exec];
-      Status failed = take_error(e, exec.backend, "execute");
-      Error error = failed.error();
-      const std::string& label = st.label.empty() ? exec.label : st.label;
-      error.message = fmt::format("step {}{}: {}", s, label.empty() ? "" : " (" + label + ")", error.message);
-      return error;
-    }
+    GC_CHECK(run_step(s));
     if (options_.profile) {
       step_ns_[s] += static_cast<uint64_t>(
           std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
       ++step_runs_[s];
     }
   }
-  for (const Plan::BoundCopy& c : plan.copies) {
-    const auto at = [&](const Place& p) {
-      std::byte* base = p.where == Where::kInput      ? inputs_[p.index].data
-                        : p.where == Where::kOutput   ? outputs_[p.index].data
-                        : p.where == Where::kVariable ? variables_->regions_[p.index].data
-                                                      : arena_.data;
-      return base + p.offset;
-    };
-    if (c.bytes) std::memmove(at(c.dst), at(c.src), c.bytes);
-  }
+  end_copies();
   return {};
+}
+
+Result<std::string> Context::run_checked(bool infinite_too) {
+  GC_CHECK(bind());
+  if (plan_->generation != generation_) resolve(*plan_);
+  ++run_id_;
+  std::string infinite;
+  for (size_t s = 0; s < plan_->steps.size(); ++s) {
+    GC_CHECK(run_step(s));
+    const gc_run& run = plan_->steps[s].run;
+    const size_t first = static_cast<size_t>(run.out - plan_->tensors.data());
+    for (size_t o = 0; o < run.num_out; ++o) {
+      const gc_tensor& t = plan_->tensors[first + o];
+      const std::optional<DType> dtype = gc_dtype(t);
+      if (!dtype || !is_float(*dtype) || t.strides) continue;
+      int64_t n = 1;
+      for (uint32_t d = 0; d < t.rank; ++d) n *= t.shape[d];
+      const std::byte* p = address(&plan_->bound[first + o].place);
+      bool nan = false, inf = false;
+      for (int64_t i = 0; i < n && !nan; ++i) {
+        const double v = load_as_double(*dtype, p, static_cast<size_t>(i));
+        nan = std::isnan(v);
+        inf |= std::isinf(v);
+      }
+      if (!nan && !(inf && infinite.empty())) continue;
+      const Step& st = function_->steps[s];
+      const std::string& label = st.label.empty() ? model_->program().execs[st.exec].label : st.label;
+      const std::string text = fmt::format("step {} ({}) made the first {} in its result {}", s, label,
+                                           nan ? "NaN" : "infinity", type_string(*dtype, {t.shape, t.rank}));
+      if (nan) return text;
+      infinite = text;
+    }
+  }
+  end_copies();
+  return infinite_too ? infinite : std::string();
 }
 
 TensorRef Context::output(size_t i) const {

@@ -121,6 +121,10 @@ class Context {
   // does it.
   Status bind();
   Status run();
+  // run() that looks at every float result: names the first step that made a NaN, or without one (and if
+  // infinite_too) the first that made an infinity; "" if all are finite. Slow; for finding out why a loss is
+  // NaN.
+  Result<std::string> run_checked(bool infinite_too);
 
   // Valid after run() until the next set_input, prepare_input or run.
   TensorRef output(size_t i) const;
@@ -139,6 +143,9 @@ class Context {
   Status bind_symbols();
   Status grow(Region& region, uint64_t bytes, std::string_view what);
   void resolve(Plan& plan);
+  Status run_step(size_t s);
+  void end_copies();
+  std::byte* address(const void* place);  // of a Place (context.cpp)
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Variables> variables_;

@@ -40,7 +40,7 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, Backen
 
 std::string nearest_name(std::string_view name, std::span<const std::string> known) {
   std::string best;
-  size_t best_distance = std::max<size_t>(1, name.size() / 3) + 1;
+  size_t best_distance = std::max<size_t>(1, (name.size() + 2) / 3) + 1;
   std::vector<size_t> row;
   for (const std::string& k : known) {
     if (k.size() > 256 || name.size() > 256) continue;

@@ -5,7 +5,9 @@
 //   be loaded
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <sstream>
 #include <string>
@@ -55,10 +57,47 @@ inline float& at(const gc_tensor& t, int64_t i) {
   return reinterpret_cast<float*>(t.buf->p + t.offset)[where];
 }
 
+// Softmax regression, in f32 and one fixed order.
+inline void linear(const gc_run* r, double lr) {
+  const gc_tensor &x = r->in[0], &label = r->in[1], &w = r->in[2];
+  const int64_t n = x.shape[0], dim = w.shape[0], classes = w.shape[1];
+  const bool step = lr != 0;
+  std::vector<float> grad(static_cast<size_t>(dim * classes), 0.0f), p(static_cast<size_t>(classes));
+  double loss = 0, hits = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t truth = reinterpret_cast<const int32_t*>(label.buf->p + label.offset)[i];
+    for (int64_t c = 0; c < classes; ++c) {
+      p[c] = 0;
+      for (int64_t d = 0; d < dim; ++d) p[c] += at(x, i * dim + d) * at(w, d * classes + c);
+      if (!step) at(r->out[0], i * classes + c) = p[c];
+    }
+    const int64_t arg = std::max_element(p.begin(), p.end()) - p.begin();
+    hits += arg == truth;
+    const float top = p[arg];
+    float sum = 0;
+    for (float& v : p) sum += v = std::exp(v - top);
+    loss -= std::log(p[truth] / sum);
+    for (int64_t c = 0; c < classes; ++c)
+      for (int64_t d = 0; d < dim; ++d)
+        grad[d * classes + c] += (p[c] / sum - (c == truth)) * at(x, i * dim + d);
+  }
+  if (step)
+    for (int64_t k = 0; k < dim * classes; ++k)
+      at(r->out[0], k) = at(w, k) - static_cast<float>(lr) * grad[k] / static_cast<float>(n);
+  at(r->out[1], 0) = static_cast<float>(loss);
+  at(r->out[2], 0) = static_cast<float>(n);
+  at(r->out[3], 0) = static_cast<float>(hits);
+  at(r->out[4], 0) = static_cast<float>(n);
+}
+
 inline gc_error* execute(gc_exec* e, gc_stream*, const gc_run* r) {
   if (e->op == "fail") return error(e->host, GC_INVALID, "index 7 is out of range 0..5");
   const gc_tensor& out = r->out[0];
   const int64_t n = numel(out);
+  if (e->op == "linear" || e->op == "lineval") {
+    linear(r, e->value);
+    return nullptr;
+  }
   if (e->op == "sum") {
     double s = 0;
     for (int64_t i = 0; i < numel(r->in[0]); ++i) s += at(r->in[0], i);

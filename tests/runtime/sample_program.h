@@ -67,4 +67,60 @@ inline Program sample_program() {
   return p;
 }
 
+// Softmax regression on size x size pictures of 6 classes: "train" and "eval".
+inline Program regression_program(int64_t size, const std::string& lr) {
+  Program p;
+  p.meta.core_hash = "regression " + lr;
+  p.symbols = {{"N", 1, 100000}};
+  const SizeExpr n = SizeExpr::symbol(0);
+  const int64_t dim = size * size;
+  const auto wbytes = dim * 6 * 4;
+  p.variables.push_back(
+      {"w", VariableRole::kParam, DType::kF32, {dim, 6}, InitSpec{"normal", {{"std", 0.01}}}, {}, "", ""});
+  p.variables.push_back(
+      {"opt.step", VariableRole::kState, DType::kF32, {}, InitSpec{"zeros", {}}, {}, "", ""});
+  p.variables.push_back({"one", VariableRole::kConst, DType::kF32, {}, {}, p.own(raw({1})), "", ""});
+  p.execs.push_back({"fake", p.own("linear " + lr), "softmax regression (r.graph:3:5)"});
+  p.execs.push_back({"fake", p.own("lineval"), "forward"});
+  p.execs.push_back({"fake", p.own("acc"), "count"});
+  const auto view = [&](uint32_t b, std::vector<SizeExpr> shape) {
+    return TensorView{b, 0, DType::kF32, shape, {}};
+  };
+  for (const bool train : {true, false}) {
+    Function f;
+    f.name = train ? "train" : "eval";
+    f.inputs = {{"image", DType::kF32, {n, 1, size, size}}, {"label", DType::kI32, {n}}};
+    const std::vector<TensorSpec> sums = {{"loss.sum", DType::kF32, {}},
+                                          {"loss.count", DType::kF32, {}},
+                                          {"acc.sum", DType::kF32, {}},
+                                          {"acc.count", DType::kF32, {}}};
+    f.outputs = sums;
+    if (!train) f.outputs.insert(f.outputs.begin(), {"logits", DType::kF32, {n, 6}});
+    const SizeExpr image = n * SizeExpr(dim * 4);
+    f.buffers = {{ProgramBuffer::kInput, 0, image, 0, 0, 0, -1},
+                 {ProgramBuffer::kInput, 1, n * SizeExpr(4), 0, 0, 0, -1},
+                 {ProgramBuffer::kVariable, 0, wbytes, 0, 0, 0, -1}};
+    const uint32_t first = train ? 0 : 1;
+    for (uint32_t o = 0; o < 4; ++o) f.buffers.push_back({ProgramBuffer::kOutput, first + o, 4, 0, 0, 0, -1});
+    if (train)
+      f.buffers.push_back({ProgramBuffer::kArena, 0, wbytes, 0, 0, 1, -1});
+    else
+      f.buffers.push_back({ProgramBuffer::kOutput, 0, n * SizeExpr(24), 0, 0, 0, -1});
+    Step s;
+    s.exec = train ? 0 : 1;
+    s.inputs = {view(0, {n, 1, size, size}), {1, 0, DType::kI32, {n}, {}}, view(2, {dim, 6})};
+    s.outputs = {view(7, train ? std::vector<SizeExpr>{dim, 6} : std::vector<SizeExpr>{n, 6}), view(3, {}),
+                 view(4, {}), view(5, {}), view(6, {})};
+    f.steps.push_back(s);
+    if (train) {
+      f.buffers.push_back({ProgramBuffer::kVariable, 1, 4, 0, 0, 0, -1});
+      f.buffers.push_back({ProgramBuffer::kVariable, 2, 4, 0, 0, 0, -1});
+      f.steps.push_back({2, {view(9, {})}, {view(8, {})}, -1, {}, ""});
+      f.copies.push_back({7, 2, wbytes});
+    }
+    p.functions.push_back(f);
+  }
+  return p;
+}
+
 }  // namespace graphc
