@@ -290,9 +290,10 @@ class Verifier {
 
 }  // namespace
 
+Status verify(const Module& module, const LoadLimits& limits) { return Verifier(module, limits).run(); }
+
 Status verify_type(const TensorType& type, const Func* func, const LoadLimits& limits) {
-  if (static_cast<int>(type.dtype) < 0 || static_cast<int>(type.dtype) >= kNumDTypes)
-    return invalid("a dtype is out of range");
+  if (static_cast<int>(type.dtype) >= kNumDTypes) return invalid("a dtype is out of range");
   if (type.shape.size() > limits.max_rank)
     return invalid(fmt::format("rank {} is above the limit of {}", type.shape.size(), limits.max_rank));
   Dim product(1);
