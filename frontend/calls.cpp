@@ -388,6 +388,8 @@ Val Elaborator::instantiate(const Config& config, const std::vector<Named>& args
     return diags_.full() ? Val::error()
                          : error(def.pos, fmt::format("the block {} ends without a return", def.name));
 
+  if (stopped_ || diags_.full()) return Val::error();
+
   // results
   if (inner.results.size() != def.results.size()) {
     for (const Val& v : inner.results)
@@ -452,6 +454,7 @@ Variable* Elaborator::layer_variable(LayerInst& layer, const std::string& name, 
     inner.def = &def;
     inner.path = layer.path;
     inner.loc = layer.loc;
+    inner.early = true;
     for (size_t k = 0; k < def.settings.size(); ++k)
       inner.names[def.settings[k].name] = layer.config.settings[k];
     for (const syntax::DimBind& d : def.dims) inner.unbound.insert(d.name);
@@ -515,6 +518,7 @@ Value* Elaborator::random_key(Env& env) {
   for (const char c : id) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
   auto stream = static_cast<uint32_t>(h ^ h >> 32);
   while (!streams_.insert(stream).second) ++stream;  // two ops must never share a stream
+  builder_->loc = env.loc;
   return builder_->create(ops::rng_key, {seed, step}, {{"stream", static_cast<int64_t>(stream)}});
 }
 

@@ -64,7 +64,7 @@ void Diagnostics::add(Diagnostic d) {
 }
 
 std::string Diagnostics::render(const Diagnostic& d) const {
-  std::string out = fmt::format("{}: {}: {}\n", sources_->show(d.pos),
+  std::string out = fmt::format("{}{}: {}\n", d.pos.known() ? sources_->show(d.pos) + ": " : "",
                                 d.severity == Severity::kError ? "error" : "warning", d.message);
   if (d.pos.known()) out += source_excerpt(*sources_, d.pos);
   for (const Note& n : d.notes) {

@@ -29,6 +29,7 @@ struct Env {
   LocId loc = -1;               // the application
   Env* random_owner = nullptr;  // whose path and ordinal random ops take
   int ordinal = 0;
+  bool early = false;  // a layer's parameter is asked for before the layer is applied
   std::vector<Val> results;
   Pos return_pos;
 
@@ -92,6 +93,7 @@ class Elaborator {
   // ---- statements (statements.cpp)
   Flow run_body(const std::vector<syntax::Stmt*>& body, Env& env);
   Flow run(const syntax::Stmt& s, Env& env);
+  void poison(const std::vector<syntax::Stmt*>& body, Env& env);
   Flow run_for(const syntax::Stmt& s, Env& env);
   void declare(const syntax::Stmt& s, Env& env);
   void run_layer(const syntax::Stmt& s, Env& env);
@@ -164,6 +166,7 @@ class Elaborator {
   int depth_ = 0;   // of recursion in eval
   int blocks_ = 0;  // nested instantiations
   int64_t steps_ = 0;
+  bool stopped_ = false;  // a limit was hit: everything winds up in silence
   std::vector<Link> chain_;
   PathSet* declared_ = nullptr;  // paths of the current function, or of the layer being applied
   std::unordered_map<const Value*, Origin> origins_;

@@ -136,6 +136,10 @@ Val Elaborator::eval_name(const syntax::Expr& e, Env& env) {
     return v;
   }
   if (auto it = env.names.find(name); it != env.names.end()) return it->second;
+  if (env.unbound.count(name) && env.early)
+    return error(e.pos, fmt::format("the layer's parameter depends on the size {}, which is known once the "
+                                    "layer has been applied; apply it first",
+                                    quoted(name)));
   if (env.unbound.count(name))
     return error(e.pos,
                  fmt::format("the size {} isn't bound yet: an input must have it alone as one of its sizes",

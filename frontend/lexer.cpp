@@ -106,7 +106,22 @@ bool Lexer::continues_on_next_line() const {
   return text_.substr(j, 4) == "else" && !id_char(at(j + 4));
 }
 
+// The newline that an unclosed bracket swallowed, at the end of its line.
+Token Lexer::implied_newline() const {
+  Token t;
+  t.kind = Tok::kNewline;
+  t.pos = {file_, static_cast<uint32_t>(last_end_)};
+  return t;
+}
+
 Token Lexer::next() {
+  const size_t before = i_;
+  Token t = advance();
+  if (t.kind != Tok::kNewline && i_ > before) last_end_ = i_;
+  return t;
+}
+
+Token Lexer::advance() {
   if (raw_) return scan();
   for (;;) {
     if (diags_->full()) {
@@ -158,8 +173,7 @@ Token Lexer::next() {
           depth_ = 0;
           i_ = t.pos.offset;
           line_start_ = true;
-          Token nl = make(Tok::kNewline, i_);
-          return nl;
+          return implied_newline();
         }
         return t;
       case Tok::kId:
@@ -169,7 +183,7 @@ Token Lexer::next() {
           depth_ = 0;
           i_ = t.pos.offset;
           line_start_ = true;
-          return make(Tok::kNewline, i_);
+          return implied_newline();
         }
         return t;
       default: return t;
@@ -235,7 +249,11 @@ Token Lexer::scan() {
   }
   if (byte < 0x20 || byte == 0x7F)
     return flagged(bad(b, fmt::format("a control byte 0x{:02x}; .graph files are text", byte)));
-  if (c == '\'') return flagged(bad(b, "strings are written with double quotes"));
+  if (c == '\'') {
+    while (i_ < text_.size() && text_[i_] != '\'' && text_[i_] != '\n') ++i_;
+    if (at(i_) == '\'') ++i_;
+    return flagged(bad(b, "strings are written with double quotes"));
+  }
   if (c == '!') return flagged(bad(b, "unexpected '!'; negation is written 'not'"));
   if (c == '&' || c == '|')
     return flagged(bad(b, fmt::format("unexpected '{}'; logic is written 'and', 'or', a pipe '|>'", c)));

@@ -93,6 +93,8 @@ class Lexer {
   Token next();
 
  private:
+  Token advance();
+  Token implied_newline() const;
   Token scan();
   Token number();
   Token string();
@@ -107,7 +109,8 @@ class Lexer {
   Diagnostics* diags_;
   bool raw_;
   size_t i_ = 0;
-  int depth_ = 0;  // open ( and [
+  size_t last_end_ = 0;  // of the last token that was not a newline
+  int depth_ = 0;        // open ( and [
   bool line_start_ = true;
 };
 

@@ -8,7 +8,6 @@ namespace graphc {
 void Elaborator::build(const syntax::BlockDef& model, const syntax::TrainDef* train, Mode mode) {
   training_ = mode == Mode::kTrain;
   origins_.clear();
-  locs_.clear();
   streams_.clear();
   chain_.clear();
   ranges_ = DimRanges();
@@ -63,20 +62,21 @@ void Elaborator::build(const syntax::BlockDef& model, const syntax::TrainDef* tr
     func_->symbols.push_back(std::move(symbol));
   }
 
-  auto add_input = [&](const syntax::Field& f, Env& to) {
-    if (to.names.count(f.name)) {
-      error(f.pos, fmt::format("the input {} has the name of a size or of another input", quoted(f.name)));
+  // names are kept as views of the tree's strings
+  auto add_input = [&](const std::string& name, const syntax::TypeExpr& type_expr, Pos pos, Env& to) {
+    if (to.names.count(name)) {
+      error(pos, fmt::format("the input {} has the name of a size or of another input", quoted(name)));
       return false;
     }
-    auto type = eval_type(*f.type, env);
+    auto type = eval_type(type_expr, env);
     if (!type) return false;
-    Value* v = func_->body.add_arg(*std::move(type), f.name);
-    origins_[v] = {f.pos, "an input", nullptr};
-    to.names[f.name] = Val::of_tensor(v);
+    Value* v = func_->body.add_arg(*std::move(type), name);
+    origins_[v] = {pos, "an input", nullptr};
+    to.names[name] = Val::of_tensor(v);
     return true;
   };
   bool inputs_ok = true;
-  for (const syntax::Field& f : model.inputs) inputs_ok &= add_input(f, env);
+  for (const syntax::Field& f : model.inputs) inputs_ok &= add_input(f.name, *f.type, f.pos, env);
   Env section;  // what the train section sees: sizes, inputs, results
   section.unit = env.unit;
   section.random_owner = &section;
@@ -84,7 +84,7 @@ void Elaborator::build(const syntax::BlockDef& model, const syntax::TrainDef* tr
   section.names = env.names;
   if (train && mode != Mode::kInference)
     for (const syntax::TrainEntry& e : train->entries)
-      if (e.key == "input") inputs_ok &= add_input({e.name_pos, e.name, e.type}, section);
+      if (e.key == "input") inputs_ok &= add_input(e.name, *e.type, e.name_pos, section);
   for (const syntax::DimBind& b : model.dims) {
     if (!inputs_ok || !env.names.count(b.name) || env.names[b.name].i.is_constant()) continue;
     bool bound = false;
@@ -103,6 +103,7 @@ void Elaborator::build(const syntax::BlockDef& model, const syntax::TrainDef* tr
     return;
   }
   std::vector<Val> outputs = std::move(env.results);
+  if (stopped_) return;
   for (const Val& v : outputs)
     if (v.is_error()) return;
   if (outputs.size() != model.results.size()) {

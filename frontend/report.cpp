@@ -53,9 +53,12 @@ void Elaborator::add_chain(std::vector<Note>& notes) const {
   for (size_t k = chain_.size(); k-- > 0;) {
     const Link& l = chain_[k];
     if (l.block) {
-      notes.push_back({l.path.empty() ? fmt::format("in block {}", l.block->name)
-                                      : fmt::format("in block {}, as {}", l.block->name, l.path),
-                       l.pos, true});
+      notes.push_back(
+          {l.path.empty()
+               ? fmt::format("in block {}", l.block->name)
+               : fmt::format("in block {}, as {}", l.block->name,
+                             l.path.size() > 60 ? ".." + l.path.substr(l.path.size() - 40) : l.path),
+           l.pos, true});
     } else {
       const std::string names = l.loop->name2.empty() ? l.loop->name : l.loop->name + ", " + l.loop->name2;
       const std::string_view element = l.loop->name2.empty() ? l.loop->name : l.loop->name2;
@@ -63,7 +66,7 @@ void Elaborator::add_chain(std::vector<Note>& notes) const {
                                    l.element ? l.element->show() : "?"),
                        l.pos, true});
     }
-    if (notes.size() > 24 && k > 4) {  // a deep chain: its two ends tell the story
+    if (chain_.size() > 12 && k == chain_.size() - 6) {  // of a deep chain the two ends tell the story
       notes.push_back({"..", {}, true});
       k = 4;
     }

@@ -13,7 +13,9 @@ using syntax::StmtKind;
 
 bool Elaborator::step(Pos pos) {
   constexpr int64_t kMaxSteps = 4'000'000;
+  if (stopped_) return false;
   if (++steps_ <= kMaxSteps) return true;
+  stopped_ = true;
   error(pos, fmt::format("the program takes more than {} compile-time steps; is a loop's range right?",
                          kMaxSteps));
   return false;
@@ -43,7 +45,10 @@ Elaborator::Flow Elaborator::run(const Stmt& s, Env& env) {
       for (const syntax::Branch& b : s.branches) {
         if (b.cond) {
           const auto c = condition(*b.cond, env, "if");
-          if (!c) return Flow::kNext;
+          if (!c) {
+            for (const syntax::Branch& other : s.branches) poison(other.body, env);
+            return Flow::kNext;
+          }
           if (!*c) continue;
         }
         return run_body(b.body, env);
@@ -85,13 +90,29 @@ std::optional<bool> Elaborator::condition(const syntax::Expr& e, Env& env, std::
   return v.flag;
 }
 
+// What a body that can't be run would have assigned is in error, so that its uses keep silent.
+void Elaborator::poison(const std::vector<Stmt*>& body, Env& env) {
+  for (const Stmt* s : body) {
+    for (const syntax::Target& t : s->targets)
+      if (!t.index) env.names[t.name] = Val::error();
+    if (s->kind == StmtKind::kParam || s->kind == StmtKind::kState) env.names[s->name] = Val::error();
+    if (s->kind == StmtKind::kLayer) env.layers[s->name] = nullptr;
+    for (const syntax::Branch& b : s->branches) poison(b.body, env);
+    poison(s->body, env);
+  }
+}
+
 Elaborator::Flow Elaborator::run_for(const Stmt& s, Env& env) {
+  auto failed = [&] {
+    poison(s.body, env);
+    return Flow::kNext;
+  };
   int64_t begin = 0, end = 0;
   std::shared_ptr<std::vector<Val>> list;
   const Val first = eval(*s.values[0], env);
   if (s.range) {
     const Val last = eval(*s.values[1], env);
-    if (first.is_error() || last.is_error()) return Flow::kNext;
+    if (first.is_error() || last.is_error()) return failed();
     for (const auto& [v, e] : {std::pair{&first, s.values[0]}, std::pair{&last, s.values[1]}}) {
       if (v->kind != Val::kInt || !v->i.is_constant()) {
         error(e->pos,
@@ -99,13 +120,13 @@ Elaborator::Flow Elaborator::run_for(const Stmt& s, Env& env) {
                   ? fmt::format("the loop runs at compile time, its range can't depend on the size {}",
                                 v->show())
                   : fmt::format("the ends of a range are integers, not {}", v->describe()));
-        return Flow::kNext;
+        return failed();
       }
     }
     begin = first.i.constant();
     end = last.i.constant();
   } else {
-    if (first.is_error()) return Flow::kNext;
+    if (first.is_error()) return failed();
     if (first.kind != Val::kList) {
       error(s.values[0]->pos,
             first.is_tensor()
@@ -113,12 +134,11 @@ Elaborator::Flow Elaborator::run_for(const Stmt& s, Env& env) {
                       "a compile-time loop runs over a list or a range, not over a tensor ({}); that is scan",
                       first.show())
                 : fmt::format("a loop runs over a list or a range such as 0..12, not {}", first.describe()));
-      return Flow::kNext;
+      return failed();
     }
     list = first.list;
     end = static_cast<int64_t>(list->size());
   }
-  // a block that appears in a loop: only its first and last names stay bound, as Python's do
   Val element;
   chain_.push_back({s.pos, nullptr, &s, "", 0, &element});
   env.loops.push_back(0);

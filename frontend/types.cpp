@@ -165,11 +165,11 @@ bool Elaborator::check_bounds(const syntax::DimBind& b, const Val& v, Env& env, 
                         hi->to_string()),
             std::move(notes));
     else
-      error(
-          pos,
-          fmt::format("the size {} = {} isn't known to lie in {}..{}; bound it in the brackets of the model",
-                      b.name, s.i.to_string(), lo->to_string(), hi->to_string()),
-          std::move(notes));
+      error(pos,
+            fmt::format("the size {} isn't known to lie in {}..{}; bound it in the brackets of the model",
+                        s.i.to_string() == b.name ? b.name : b.name + " = " + s.i.to_string(),
+                        lo->to_string(), hi->to_string()),
+            std::move(notes));
     return false;
   }
   return true;
