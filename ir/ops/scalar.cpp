@@ -134,7 +134,7 @@ GC_BINARY(sub, "sub", kNumbers, kSub, infer_elementwise, number_samples, "a - b.
 GC_BINARY(mul, "mul", kNumbers, kMul, infer_elementwise, number_samples, "a * b. Integers wrap.")
 GC_BINARY(div, "div", kNumbers, kDiv, infer_div, positive_binary_samples,
           "a / b of floats. Integers have floor_div.")
-GC_BINARY(floor_div, "floor_div", kNumbers, kFloorDiv, infer_elementwise, number_samples,
+GC_BINARY(floor_div, "floor_div", kNumbers, kFloorDiv, infer_elementwise, positive_binary_samples,
           "a // b: the quotient rounded down. An integer divided by 0 gives 0. The gradient is 0.")
 GC_BINARY(rem, "rem", kNumbers, kRem, infer_elementwise, positive_binary_samples,
           "a % b: a - b * floor(a / b), with the divisor's sign. For integers a % 0 is 0.")
