@@ -19,7 +19,7 @@ namespace {
 struct Expander {
   Module& module;
   Block& block;
-  const std::function<bool(const Node&)>& want;
+  const WantExpansion& want;
   std::unordered_map<const Value*, Value*> map = {};
   std::vector<std::unique_ptr<Node>> dropped = {};  // alive until the end: their values are keys of map
 
@@ -28,9 +28,9 @@ struct Expander {
     return it == map.end() ? v : it->second;
   }
 
-  void emit(std::unique_ptr<Node> n) {
+  void emit(std::unique_ptr<Node> n, bool inside = false) {
     for (Value*& v : n->operands) v = image(v);
-    if (!n->op->expand || !want(*n)) {
+    if (!n->op->expand || !want(*n, inside)) {
       block.nodes.push_back(std::move(n));
       return;
     }
@@ -40,7 +40,7 @@ struct Expander {
     Builder b(module, body);
     b.loc = n->loc;
     std::vector<Value*> results = n->op->expand(b, call);
-    for (auto& inner : body.nodes) emit(std::move(inner));
+    for (auto& inner : body.nodes) emit(std::move(inner), true);
     for (size_t i = 0; i < results.size(); ++i) map[n->result(static_cast<int>(i))] = image(results[i]);
     dropped.push_back(std::move(n));
   }
@@ -49,7 +49,7 @@ struct Expander {
 }  // namespace
 
 std::unordered_map<const Value*, Value*> expand_composites(Module& m, Block& block,
-                                                           const std::function<bool(const Node&)>& want) {
+                                                           const WantExpansion& want) {
   std::vector<std::unique_ptr<Node>> old = std::move(block.nodes);
   block.nodes.clear();
   block.nodes.reserve(old.size() * 2);
@@ -60,9 +60,8 @@ std::unordered_map<const Value*, Value*> expand_composites(Module& m, Block& blo
 }
 
 Status expand(Module& m) {
-  const std::function<bool(const Node&)> all = [](const Node&) { return true; };
   for (auto& f : m.funcs) {
-    expand_composites(m, f->body, all);
+    expand_composites(m, f->body, [](const Node&, bool) { return true; });
     rewrite(m, f->body, [](Node& n, Builder&) -> Replacement {
       if (n.op == &ops::stop_gradient) return std::vector<Value*>{n.operands[0]};
       return std::nullopt;

@@ -28,7 +28,7 @@ Result<std::string> write_reproducer(const Module& before, const std::string& pa
       v->init_attrs.clear();
     }
   text += print(*small);
-  GC_CHECK(write_file_atomic(path, text));
+  GC_CHECK(atomic_write(path, text));
   return path;
 }
 
