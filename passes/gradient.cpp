@@ -26,6 +26,7 @@
 #include <fmt/format.h>
 
 #include "ir/builder.h"
+#include "ir/grad.h"
 #include "passes/expand.h"
 
 namespace graphc {
@@ -67,44 +68,9 @@ std::unordered_set<const Node*> path_to(const Block& block, const Value* loss,
   return path;
 }
 
-// sum_to, and to the operand's dtype.
-Value* fit(Builder& b, Value* g, const TensorType& t) { return b.cast(b.sum_to(g, t.shape), t.dtype); }
-
 void accumulate(Builder& b, Cotangents& cotangents, const Value* v, Value* g) {
   Value*& slot = cotangents[v];
   slot = slot ? b.add(slot, g) : g;
-}
-
-// Contributions of a scalar op by its tree's derivative.
-void scalar_rule(Builder& b, const Node& n, Value* g, const std::unordered_set<const Value*>& active,
-                 Cotangents& cotangents) {
-  std::vector<Expr> args;
-  for (size_t i = 0; i < n.operands.size(); ++i)
-    args.push_back(Expr::arg(static_cast<int>(i), n.operands[i]->type.dtype));
-  const Expr tree = n.op->scalar(args, n.attrs);
-  for (size_t i = 0; i < n.operands.size(); ++i) {
-    if (!active.contains(n.operands[i])) continue;
-    const Expr d = derivative(tree, static_cast<int>(i));
-    if (d.is_constant(0)) continue;
-    Value* part = nullptr;
-    if (d.is_constant(1)) {
-      part = g;
-    } else if (d.is_constant(-1)) {
-      part = b.neg(g);
-    } else if (d->op == ScalarOp::kSelect && d->args[2].is_constant(0)) {
-      // a gate: select rather than multiply by 0, which would turn an infinite cotangent into NaN
-      Value* open = b.from_expr(d->args[0], n.operands);
-      Value* inner = d->args[1].is_constant(1) ? g : b.mul(g, b.from_expr(d->args[1], n.operands));
-      part = b.where(open, inner, b.full(0, g->type.dtype));
-    } else if (d->op == ScalarOp::kSelect && d->args[1].is_constant(0)) {
-      Value* closed = b.from_expr(d->args[0], n.operands);
-      Value* inner = d->args[2].is_constant(1) ? g : b.mul(g, b.from_expr(d->args[2], n.operands));
-      part = b.where(closed, b.full(0, g->type.dtype), inner);
-    } else {
-      part = b.mul(g, b.from_expr(d, n.operands));
-    }
-    accumulate(b, cotangents, n.operands[i], fit(b, part, n.operands[i]->type));
-  }
 }
 
 }  // namespace
@@ -151,22 +117,18 @@ Result<std::vector<Value*>> append_gradient(Module& m, Block& block, Value*& los
       call.types.push_back(r->type);
     }
     if (!arrives) continue;
-    if (n.op->grad) {
-      call.op = n.op;
-      call.operands = n.operands;
-      call.attrs = n.attrs;
-      const std::vector<Value*> grads = n.op->grad(b, call);
-      for (size_t k = 0; k < grads.size() && k < n.operands.size(); ++k)
-        if (grads[k] && active.contains(n.operands[k]))
-          accumulate(b, cotangents, n.operands[k], b.cast(grads[k], n.operands[k]->type.dtype));
-    } else if (n.op->scalar) {
-      scalar_rule(b, n, call.cotangents[0], active, cotangents);
-    } else {
+    call.op = n.op;
+    call.operands = n.operands;
+    call.attrs = n.attrs;
+    const std::vector<Value*> grads = default_grad(b, call);
+    if (grads.empty())
       return unsupported(fmt::format("{} has no gradient{}: keep it out of the way to the loss or put "
                                      "stop_gradient around it",
                                      n.op->name,
                                      n.loc >= 0 ? fmt::format(" ({})", m.loc_to_string(n.loc)) : ""));
-    }
+    for (size_t k = 0; k < grads.size() && k < n.operands.size(); ++k)
+      if (grads[k] && active.contains(n.operands[k]))
+        accumulate(b, cotangents, n.operands[k], b.cast(grads[k], n.operands[k]->type.dtype));
   }
   std::vector<Value*> out;
   for (const Value* v : targets) {

@@ -139,7 +139,8 @@ class Updates {
       Value* q = b_.mul(b_.sub(u, number(r.warmup, t)), number(1 / length, t));
       q = b_.minimum(b_.maximum(q, number(0, t)), number(1, t));
       Value* c = b_.scalar(ScalarOp::kCos, {b_.mul(q, number(std::numbers::pi, t))});
-      f = b_.add(b_.mul(b_.add(c, number(1, t)), number((1 - r.final) / 2, t)), number(r.final, t));
+      const double last = r.lr > 0 ? r.final / r.lr : 0;
+      f = b_.add(b_.mul(b_.add(c, number(1, t)), number((1 - last) / 2, t)), number(last, t));
     } else if (r.schedule == "step") {
       Value* times = b_.cast(b_.scalar(ScalarOp::kFloorDiv, {updates_, integer(std::max<int64_t>(1, r.every))}), t);
       f = b_.exp(b_.mul(times, number(std::log(r.gamma), t)));
@@ -166,8 +167,6 @@ Status check(const Recipe& r) {
     return invalid(fmt::format("schedule '{}' isn't known; there are constant, cosine and step", r.schedule));
   if (r.schedule == "step" && !(r.gamma > 0))
     return invalid(fmt::format("schedule step needs gamma > 0, not {}", r.gamma));
-  if (r.algorithm != "sgd" && !(r.beta1 > 0 && r.beta1 < 1 && r.beta2 > 0 && r.beta2 < 1))
-    return invalid(fmt::format("betas of {} lie between 0 and 1, not {} and {}", r.algorithm, r.beta1, r.beta2));
   return ok_status();
 }
 

@@ -10,7 +10,7 @@
 // Slots are state variables "opt.<slot>.<parameter>" (momentum; m, v; grad). "opt.step" counts steps. With
 // accumulate = k > 1 every k-th step updates, with the mean of k gradients; schedules and t count updates:
 //   warmup     u < warmup:  lr * (u + 1) / warmup, for every schedule
-//   cosine     lr * (final + (1 - final) * (1 + cos(pi * q)) / 2),  q = clamp((u - warmup) / (steps - warmup), 0, 1)
+//   cosine     final + (lr - final) * (1 + cos(pi * q)) / 2,  q = clamp((u - warmup) / (steps - warmup), 0, 1)
 //   step       lr * gamma^(u // every)
 // with u the number of updates before this one.
 #pragma once

@@ -48,7 +48,8 @@ Result<std::vector<Pass>> parse_pass_list(std::string_view names) {
     if (name.empty()) continue;
     bool found = false;
     if (name == "pipeline" || name == "pipeline-O0") {
-      for (const Pass& p : build_pipeline({.opt_level = name == "pipeline" ? 2 : 0}).passes()) out.push_back(p);
+      const PassManager whole = build_pipeline({.opt_level = name == "pipeline" ? 2 : 0});
+      out.insert(out.end(), whole.passes().begin(), whole.passes().end());
       found = true;
     }
     for (const auto& p : kPasses) {
