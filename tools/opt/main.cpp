@@ -1,7 +1,8 @@
 // graphc-opt: reads core text, runs passes on it, prints core text. The tool of the pass tests, and what replays a
-// reproducer (its first lines name the passes).
+// reproducer (its first lines name the passes). A surface file is elaborated first.
 //
-//   graphc-opt net.graph --passes=cse,dce --verify-each --time
+//   graphc-opt net.core.graph --passes=cse,dce --verify-each --time
+//   graphc-opt examples/mnist_cnn.graph --train --passes=pipeline --no-loc --plan
 #include <cstdio>
 #include <sstream>
 #include <string>
@@ -9,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "frontend/frontend.h"
 #include "ir/parse.h"
 #include "ir/print.h"
 #include "ir/verify.h"
@@ -45,14 +47,28 @@ std::string passes_in(std::string_view text) {
   return "";
 }
 
+Result<std::unique_ptr<Module>> elaborate(const std::string& file, bool train, const std::vector<std::string>& set) {
+  auto f = GraphFile::load(file);
+  ElaborateOptions options;
+  options.training = train;
+  for (const std::string& s : set) {
+    const size_t eq = s.find('=');
+    if (eq == std::string::npos) return Error{ErrorCode::kUsage, "--set takes NAME=VALUE, not " + s};
+    options.set[s.substr(0, eq)] = s.substr(eq + 1);
+  }
+  auto e = f->elaborate(options);
+  if (!e) return invalid(f->report());
+  return std::move(e->module);
+}
+
 int run(const std::string& file, std::string passes, const PassManagerOptions& options, bool time, bool plan,
-        bool no_loc) {
+        bool no_loc, bool train, const std::vector<std::string>& set) {
   auto text = read_file(file == "-" ? "/dev/stdin" : file);
   if (!text.ok()) return fail(text.error());
   ParseOptions parse_options;
   const size_t slash = file.rfind('/');
   parse_options.directory = slash == std::string::npos ? "." : file.substr(0, slash);
-  auto module = parse_core(*text, file, parse_options);
+  auto module = is_core_text(*text) ? parse_core(*text, file, parse_options) : elaborate(file, train, set);
   if (!module.ok()) return fail(module.error());
   if (passes.empty()) passes = passes_in(*text);
   auto list = parse_pass_list(passes);
@@ -89,6 +105,10 @@ int main(int argc, char** argv) {
   app.add_option("--passes", passes,
                  "comma-separated passes, in order; `pipeline` and `pipeline-O0` name the whole. Without it: those "
                  "that the file's `# passes:` line names");
+  std::vector<std::string> set;
+  bool train = false;
+  app.add_flag("--train", train, "surface files: with the training and evaluation functions");
+  app.add_option("--set", set, "surface files: NAME=VALUE, a size or setting");
   app.add_flag("--verify-each", options.verify_each, "verify before the first pass and after each");
   app.add_flag("--print-after-all", options.print_after_all, "print the module after each pass, to stderr");
   app.add_flag("--time", time, "print each pass's time, to stderr");
@@ -97,5 +117,5 @@ int main(int argc, char** argv) {
   app.add_option("--reproducer-dir", options.reproducer_dir, "where a failing pass leaves what replays it");
   CLI11_PARSE(app, argc, argv);
   options.print_locations = !no_loc;
-  return run(file, passes, options, time, plan, no_loc);
+  return run(file, passes, options, time, plan, no_loc, train, set);
 }
