@@ -12,8 +12,8 @@ bool is_reduction(const OpDef* op) {
          op == &ops::any || op == &ops::argmax;
 }
 
-// Whether argument `a` of the region is only ever read at the element that is being computed: follows it through
-// elementwise nodes of its own shape and through reshapes.
+// Whether argument `a` of the region is only ever read at the element that is being computed: follows it
+// through elementwise nodes of its own shape and through reshapes.
 bool read_in_step(const Node& fusion, const Value* a) {
   const bool rows = fusion.attr("kind").as_string() == "rows";
   std::unordered_set<const Value*> tracked{a};
@@ -46,8 +46,7 @@ bool sizes_match(const Node& fusion, int result, int operand) {
 }  // namespace
 
 bool may_alias(const Node& fusion, int result, int operand) {
-  return sizes_match(fusion, result, operand) &&
-         read_in_step(fusion, fusion.region->args[operand].get());
+  return sizes_match(fusion, result, operand) && read_in_step(fusion, fusion.region->args[operand].get());
 }
 
 std::vector<std::vector<int>> alias_candidates(const Node& fusion) {
@@ -55,7 +54,8 @@ std::vector<std::vector<int>> alias_candidates(const Node& fusion) {
   for (size_t k = 0; k < fusion.operands.size(); ++k) {
     std::vector<int> fitting;
     for (size_t r = 0; r < fusion.results.size(); ++r)
-      if (sizes_match(fusion, static_cast<int>(r), static_cast<int>(k))) fitting.push_back(static_cast<int>(r));
+      if (sizes_match(fusion, static_cast<int>(r), static_cast<int>(k)))
+        fitting.push_back(static_cast<int>(r));
     if (fitting.empty() || !read_in_step(fusion, fusion.region->args[k].get())) continue;
     for (int r : fitting) out[r].push_back(static_cast<int>(k));
   }

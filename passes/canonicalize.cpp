@@ -7,9 +7,12 @@
 //            %4 = neg(%3)
 //            return %4
 //
-// * constants stand second in commutative ops; x*1, x/1, x-0, -(-x), x**1 are x (x+0 only for integers: -0.0 + 0.0
-//   is 0.0); division by a power of two is a multiplication; where with a constant or with equal branches decides
-// * reshape, expand, transpose, slice, pad, concat, cast that change nothing go; chains of reshapes, of transposes
+// * constants stand second in commutative ops; x*1, x/1, x-0, -(-x), x**1 are x (x+0 only for integers: -0.0
+// + 0.0
+//   is 0.0); division by a power of two is a multiplication; where with a constant or with equal branches
+//   decides
+// * reshape, expand, transpose, slice, pad, concat, cast that change nothing go; chains of reshapes, of
+// transposes
 //   and of expands become one; a transpose that only moves axes of size 1 is a reshape
 // * an expand that only feeds broadcasting scalar ops goes
 // * reductions over no axes or over axes of size 1 are reshapes
@@ -128,8 +131,8 @@ Replacement movement(Node& n, Builder& b) {
 }
 
 Replacement reductions(Node& n, Builder& b) {
-  if (n.op != &ops::sum && n.op != &ops::prod && n.op != &ops::max && n.op != &ops::min && n.op != &ops::all &&
-      n.op != &ops::any)
+  if (n.op != &ops::sum && n.op != &ops::prod && n.op != &ops::max && n.op != &ops::min &&
+      n.op != &ops::all && n.op != &ops::any)
     return std::nullopt;
   Value* x = n.operands[0];
   for (int64_t a : n.attr("axes").as_ints())

@@ -66,12 +66,12 @@ Status fold(Module& m) {
         if (!d.is_constant()) return std::nullopt;
         const TensorType& t = n.result()->type;
         const int64_t size = d.constant();
-        return {{make_full(b, is_float(t.dtype) ? ScalarValue{static_cast<double>(size), 0} : ScalarValue{0, size},
-                           t)}};
+        return {{make_full(
+            b, is_float(t.dtype) ? ScalarValue{static_cast<double>(size), 0} : ScalarValue{0, size}, t)}};
       }
       if (n.operands.empty() || n.results.size() != 1) return std::nullopt;
-      const bool reduction = n.op == &ops::sum || n.op == &ops::prod || n.op == &ops::max || n.op == &ops::min ||
-                             n.op == &ops::all || n.op == &ops::any;
+      const bool reduction = n.op == &ops::sum || n.op == &ops::prod || n.op == &ops::max ||
+                             n.op == &ops::min || n.op == &ops::all || n.op == &ops::any;
       if (!n.op->scalar && !is_movement(n.op) && !reduction) return std::nullopt;
       std::vector<ScalarValue> values;
       for (const Value* v : n.operands) {

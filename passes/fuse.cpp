@@ -9,18 +9,18 @@
 //                                                             }
 //                                                             return %0
 //
-// The kinds and what each may hold are listed in docs/adding-a-pass.md ("Regions"). Afterwards the top level has
-// fusions, reshapes (views) and assigns only. Two steps:
+// The kinds and what each may hold are listed in docs/adding-a-pass.md ("Regions"). Afterwards the top level
+// has fusions, reshapes (views) and assigns only. Two steps:
 //
 // 1. Grouping (this file): one walk in topological order. An elementwise node joins the group of one of its
-//    operands if the group's kind has room for it (an epilogue, another row-shaped or full-sized value, a map over
-//    the same space), or a group that reads the same tensors (siblings: the two moments of Adam, several
-//    statistics of one gradient); a reduction turns a map over its space into rows or joins rows and columns like
-//    its own; the rest opens a group. A TopoOrder of the groups says which joins and merges keep regions convex.
-//    Constants, random masks and other free chains float: they belong to no group.
+//    operands if the group's kind has room for it (an epilogue, another row-shaped or full-sized value, a map
+//    over the same space), or a group that reads the same tensors (siblings: the two moments of Adam, several
+//    statistics of one gradient); a reduction turns a map over its space into rows or joins rows and columns
+//    like its own; the rest opens a group. A TopoOrder of the groups says which joins and merges keep regions
+//    convex. Constants, random masks and other free chains float: they belong to no group.
 // 2. Regions (fuse_regions.cpp): every value that crosses groups is stored, or its computation is cloned into
-//    its consumers where that costs less; groups that are left without results vanish. That is how prologues come
-//    about: index maps and cheap arithmetic end up inside the contraction that reads them.
+//    its consumers where that costs less; groups that are left without results vanish. That is how prologues
+//    come about: index maps and cheap arithmetic end up inside the contraction that reads them.
 #include <algorithm>
 
 #include <fmt/format.h>
@@ -46,7 +46,8 @@ class Grouping {
           if (!g_.floating[i] && join) join_row_reshape(i);
           break;
         case NodeClass::kUnknown:
-          return internal_error(fmt::format("fuse doesn't know how to make a region of {}", g_.nodes[i]->op->name));
+          return internal_error(
+              fmt::format("fuse doesn't know how to make a region of {}", g_.nodes[i]->op->name));
         case NodeClass::kFree:
           if (!g_.floating[i]) open(i, RegionKind::kMap);
           break;
@@ -188,7 +189,8 @@ class Grouping {
   }
   static RegionKind reduce_kind(const Shape& space, const std::vector<int64_t>& axes) {
     const auto innermost = static_cast<int64_t>(space.size()) - 1;
-    return std::find(axes.begin(), axes.end(), innermost) != axes.end() ? RegionKind::kRows : RegionKind::kColumns;
+    return std::find(axes.begin(), axes.end(), innermost) != axes.end() ? RegionKind::kRows
+                                                                        : RegionKind::kColumns;
   }
   Form reduce_form(int i) const {
     return g_.nodes[i]->attr("keepdims").as_bool() ? Form::kRowKeep : Form::kRowDrop;
@@ -204,7 +206,8 @@ class Grouping {
     g_.form[i] = reduce_form(i);
   }
 
-  bool same_reduction(const Group& t, RegionKind kind, const Shape& space, const std::vector<int64_t>& axes) const {
+  bool same_reduction(const Group& t, RegionKind kind, const Shape& space,
+                      const std::vector<int64_t>& axes) const {
     return t.kind == kind && t.axes == axes && t.space == space;
   }
 
@@ -249,7 +252,8 @@ class Grouping {
     if (total <= 32768) return true;
     Shape rows;
     for (size_t a = 0; a < t.space.size(); ++a)
-      if (std::find(axes.begin(), axes.end(), static_cast<int64_t>(a)) == axes.end()) rows.push_back(t.space[a]);
+      if (std::find(axes.begin(), axes.end(), static_cast<int64_t>(a)) == axes.end())
+        rows.push_back(t.space[a]);
     if (g_.sizes.elements(rows) >= 8) return true;
     for (int n : t.nodes) {
       if (g_.hard[n]) return false;
@@ -272,7 +276,8 @@ class Grouping {
     if (!to || !join(i, id)) return;
     g_.form[i] = *to;
     bool viewed = false;  // by a reshape that stays outside
-    for (int u : g_.users[p]) viewed = viewed || (u != i && g_.cls[u] == NodeClass::kView && g_.group_of[u] < 0);
+    for (int u : g_.users[p])
+      viewed = viewed || (u != i && g_.cls[u] == NodeClass::kView && g_.group_of[u] < 0);
     g_.hard[p] = g_.pinned[p] || viewed;
   }
 
@@ -347,8 +352,8 @@ class Grouping {
     return true;
   }
 
-  // Merges a map, or rows like the home's, into the home (or the home, if it is the map, into it). Returns where the
-  // nodes of the home are now.
+  // Merges a map, or rows like the home's, into the home (or the home, if it is the map, into it). Returns
+  // where the nodes of the home are now.
   int absorb(int other, int home) {
     Group &a = group(other), &b = group(home);
     auto full_forms = [&](Group& t) {
@@ -385,7 +390,8 @@ class Grouping {
     for (int p : g_.producers[i])
       if (p >= 0 && !g_.floating[p]) {
         const int id = g_.group_of[p];
-        if (id < 0 || std::find(small_maps_.begin(), small_maps_.end(), id) == small_maps_.end()) return false;
+        if (id < 0 || std::find(small_maps_.begin(), small_maps_.end(), id) == small_maps_.end())
+          return false;
       }
     return true;
   }
@@ -405,7 +411,8 @@ class Grouping {
         if (g_.order.alive(id) && std::find(out.begin(), out.end(), id) == out.end()) out.push_back(id);
       }
     }
-    std::sort(out.begin(), out.end(), [this](int a, int b) { return g_.order.position(a) > g_.order.position(b); });
+    std::sort(out.begin(), out.end(),
+              [this](int a, int b) { return g_.order.position(a) > g_.order.position(b); });
     return out;
   }
   void note_reader(int i) {
@@ -424,8 +431,8 @@ class Grouping {
   std::vector<int> small_maps_;
 };
 
-// A constant that has to be in memory (the function's result, a state's new value) gets a node of its own, so that
-// other uses of it go on as constants.
+// A constant that has to be in memory (the function's result, a state's new value) gets a node of its own, so
+// that other uses of it go on as constants.
 void split_hard_constants(Module& m, Block& block) {
   std::vector<std::unique_ptr<Node>> old = std::move(block.nodes);
   block.nodes.clear();

@@ -9,12 +9,13 @@ NodeClass classify(const OpDef* op) {
   if (op->scalar) return NodeClass::kElement;
   if (op == &full || op == &iota || op == &size_of || op == &rng_key) return NodeClass::kFree;
   if (op == &ops::reshape) return NodeClass::kView;
-  if (op == &ops::expand || op == &transpose || op == &slice || op == &pad || op == &concat || op == &gather ||
-      op == &random_bits)
+  if (op == &ops::expand || op == &transpose || op == &slice || op == &pad || op == &concat ||
+      op == &gather || op == &random_bits)
     return NodeClass::kIndexMap;
   if (op == &sum || op == &prod || op == &max || op == &min || op == &all || op == &any || op == &argmax)
     return NodeClass::kReduce;
-  if (op == &dot_general || op == &convolution || op == &convolution_input_grad || op == &convolution_weight_grad)
+  if (op == &dot_general || op == &convolution || op == &convolution_input_grad ||
+      op == &convolution_weight_grad)
     return NodeClass::kContract;
   if (op == &reduce_window || op == &reduce_window_grad) return NodeClass::kWindow;
   if (op == &scatter_add) return NodeClass::kScatter;
@@ -146,7 +147,8 @@ FuseGraph::FuseGraph(Func& f) : func(f), sizes(f) {
   std::vector<double> chain(n, 0);
   for (size_t i = 0; i < n; ++i) {
     if (cls[i] == NodeClass::kAssign) continue;
-    const bool movable = cls[i] == NodeClass::kElement || cls[i] == NodeClass::kIndexMap || cls[i] == NodeClass::kView;
+    const bool movable =
+        cls[i] == NodeClass::kElement || cls[i] == NodeClass::kIndexMap || cls[i] == NodeClass::kView;
     bool all = cls[i] == NodeClass::kFree || (movable && !producers[i].empty());
     double c = cost[i];
     if (movable)
@@ -164,7 +166,8 @@ FuseGraph::FuseGraph(Func& f) : func(f), sizes(f) {
     const bool needs = (cls[i] == NodeClass::kView && !floating[i]) || cls[i] == NodeClass::kScatter;
     if (!needs) continue;
     for (int p : producers[i])
-      if (p >= 0 && floating[p] && (cls[i] == NodeClass::kView || nodes[p]->op != &ops::full)) floating[p] = false;
+      if (p >= 0 && floating[p] && (cls[i] == NodeClass::kView || nodes[p]->op != &ops::full))
+        floating[p] = false;
   }
   for (size_t i = 0; i < n; ++i)
     for (int p : producers[i])
@@ -173,8 +176,8 @@ FuseGraph::FuseGraph(Func& f) : func(f), sizes(f) {
     if (cls[i] != NodeClass::kElement || hard[i] || users[i].empty() || floating[i]) continue;
     bool all = true;
     for (int u : users[i])
-      all = all && (cls[u] == NodeClass::kReduce ||
-                    (cls[u] == NodeClass::kElement && sink_only[u] && type(u).shape == type(static_cast<int>(i)).shape));
+      all = all && (cls[u] == NodeClass::kReduce || (cls[u] == NodeClass::kElement && sink_only[u] &&
+                                                     type(u).shape == type(static_cast<int>(i)).shape));
     sink_only[i] = all;
   }
 }

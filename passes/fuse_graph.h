@@ -1,5 +1,5 @@
-// What the fuse pass knows of a block: its nodes by number, what class each op is of, what an element of it costs,
-// who uses what. Shared by the grouping (fuse.cpp) and the making of regions (fuse_regions.cpp).
+// What the fuse pass knows of a block: its nodes by number, what class each op is of, what an element of it
+// costs, who uses what. Shared by the grouping (fuse.cpp) and the making of regions (fuse_regions.cpp).
 #pragma once
 
 #include <string_view>
@@ -34,7 +34,9 @@ class NominalSizes {
  public:
   explicit NominalSizes(const Func& f);
   double elements(const Shape& s) const;
-  double bytes(const TensorType& t) const { return elements(t.shape) * static_cast<double>(dtype_size(t.dtype)); }
+  double bytes(const TensorType& t) const {
+    return elements(t.shape) * static_cast<double>(dtype_size(t.dtype));
+  }
 
  private:
   std::map<std::string, int64_t, std::less<>> sizes_;
@@ -48,8 +50,8 @@ enum class Form : uint8_t { kFull, kRowKeep, kRowDrop };
 
 struct Group {
   RegionKind kind = RegionKind::kMap;
-  Shape space;                 // map: results; rows, columns: what is reduced; others: the core's result
-  std::vector<int64_t> axes;   // rows, columns: the reduced ones
+  Shape space;                // map: results; rows, columns: what is reduced; others: the core's result
+  std::vector<int64_t> axes;  // rows, columns: the reduced ones
   std::vector<int> nodes;
   int core = -1;               // contraction, window, scatter
   bool has_index_map = false;  // a kIndexMap node of its own
@@ -68,9 +70,9 @@ struct FuseGraph {
   std::vector<double> elements;             // of the (first) result
   std::vector<std::vector<int>> producers;  // by operand; -1: an argument or a variable
   std::vector<std::vector<int>> users;
-  std::vector<bool> pinned;    // named by the function's results or an assign
-  std::vector<bool> hard;      // pinned, or named by a view: has to be in memory
-  std::vector<bool> floating;  // free, or made of free values only: cloned wherever it is used
+  std::vector<bool> pinned;     // named by the function's results or an assign
+  std::vector<bool> hard;       // pinned, or named by a view: has to be in memory
+  std::vector<bool> floating;   // free, or made of free values only: cloned wherever it is used
   std::vector<bool> sink_only;  // elementwise, and only used by reductions (through more of the kind)
 
   std::vector<Group> groups;

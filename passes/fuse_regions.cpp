@@ -19,10 +19,10 @@ struct Chain {
   bool ok = true;
   double cost = 0;  // of one element
   int nodes = 0;
-  bool index_maps = false;  // other than broadcasts
-  bool irregular = false;   // gather, concat, pad, random bits
-  std::vector<int> to_store;            // small values and reductions that have to be stored for it
-  std::vector<const Value*> leaves;     // tensors it reads
+  bool index_maps = false;           // other than broadcasts
+  bool irregular = false;            // gather, concat, pad, random bits
+  std::vector<int> to_store;         // small values and reductions that have to be stored for it
+  std::vector<const Value*> leaves;  // tensors it reads
 };
 
 class Regions {
@@ -40,8 +40,8 @@ class Regions {
  private:
   int count() const { return static_cast<int>(g_.nodes.size()); }
   bool is_core(int i) const {
-    return g_.cls[i] == NodeClass::kReduce || g_.cls[i] == NodeClass::kContract || g_.cls[i] == NodeClass::kWindow ||
-           g_.cls[i] == NodeClass::kScatter;
+    return g_.cls[i] == NodeClass::kReduce || g_.cls[i] == NodeClass::kContract ||
+           g_.cls[i] == NodeClass::kWindow || g_.cls[i] == NodeClass::kScatter;
   }
   bool is_outer_view(int i) const {
     return g_.cls[i] == NodeClass::kView && !g_.floating[i] && g_.group_of[i] < 0;
@@ -75,7 +75,8 @@ class Regions {
     if (g_.cls[i] == NodeClass::kIndexMap || g_.cls[i] == NodeClass::kView) {
       const OpDef* op = g_.nodes[i]->op;
       if (op != &ops::expand && op != &ops::random_bits) c.index_maps = true;
-      if (op == &ops::gather || op == &ops::concat || op == &ops::pad || op == &ops::random_bits) c.irregular = true;
+      if (op == &ops::gather || op == &ops::concat || op == &ops::pad || op == &ops::random_bits)
+        c.irregular = true;
     }
     for (size_t k = 0; k < g_.producers[i].size(); ++k) {
       const int p = g_.producers[i][k];
@@ -211,8 +212,7 @@ class Regions {
   Value* read(Value* v, int id, Node& fusion, std::unordered_map<const Value*, Value*>& inside) {
     if (auto it = inside.find(v); it != inside.end()) return it->second;
     const int p = v->node ? g_.index.at(v->node) : -1;
-    const bool outer =
-        p < 0 || is_outer_view(p) || (!g_.floating[p] && g_.group_of[p] != id && stored_[p]);
+    const bool outer = p < 0 || is_outer_view(p) || (!g_.floating[p] && g_.group_of[p] != id && stored_[p]);
     if (!outer) return evaluate(p, id, fusion, inside);
     fusion.operands.push_back(v);
     return inside[v] = fusion.region->add_arg(v->type);
@@ -275,7 +275,7 @@ class Regions {
   FuseGraph& g_;
   bool may_clone_;
   std::vector<bool> stored_, needed_;
-  std::vector<int> exports_;  // by group: nodes that others use
+  std::vector<int> exports_;                             // by group: nodes that others use
   std::vector<std::unordered_set<const Value*>> reads_;  // by group
   std::vector<int> order_;
   std::vector<Built> built_;

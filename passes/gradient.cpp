@@ -1,5 +1,5 @@
-// gradient: a training function with `optimize` becomes the whole step: forward, backward, clipping, update of
-// parameters and optimizer state, counters.
+// gradient: a training function with `optimize` becomes the whole step: forward, backward, clipping, update
+// of parameters and optimizer state, counters.
 //
 //   before:  func @Net.train(%x: f32[8, 4], %t: f32[8, 1]) -> (loss.sum: f32, loss.count: i64) {
 //              %0 = matmul(%x, @w)
@@ -14,10 +14,10 @@
 //              assign(@w, %9)
 //              assign(@opt.step, %10)
 //
-// Reverse mode over the block: walking it backwards, each node's rule turns the cotangents of its results into
-// those of its operands; contributions to one value are added up. The rule is the record's own (`grad`), else the
-// derivative of its scalar tree, else that of its expansion. Only values between the parameters and the loss get
-// one. The updates themselves are in passes/optimizer.cpp.
+// Reverse mode over the block: walking it backwards, each node's rule turns the cotangents of its results
+// into those of its operands; contributions to one value are added up. The rule is the record's own (`grad`),
+// else the derivative of its scalar tree, else that of its expansion. Only values between the parameters and
+// the loss get one. The updates themselves are in passes/optimizer.cpp.
 #include "passes/gradient.h"
 
 #include <unordered_map>
@@ -78,8 +78,9 @@ void accumulate(Builder& b, Cotangents& cotangents, const Value* v, Value* g) {
 Result<std::vector<Value*>> append_gradient(Module& m, Block& block, Value*& loss,
                                             std::span<Value* const> wrt) {
   if (!is_float(loss->type.dtype) || !loss->type.num_elements().is_constant(1))
-    return invalid(fmt::format("a loss is one floating-point number, this one is {}: reduce it with mean or sum",
-                               loss->type.to_string()));
+    return invalid(
+        fmt::format("a loss is one floating-point number, this one is {}: reduce it with mean or sum",
+                    loss->type.to_string()));
   std::vector<Value*> targets(wrt.begin(), wrt.end());
   {
     const auto active = dependents(block, targets);
@@ -122,10 +123,10 @@ Result<std::vector<Value*>> append_gradient(Module& m, Block& block, Value*& los
     call.attrs = n.attrs;
     const std::vector<Value*> grads = default_grad(b, call);
     if (grads.empty())
-      return unsupported(fmt::format("{} has no gradient{}: keep it out of the way to the loss or put "
-                                     "stop_gradient around it",
-                                     n.op->name,
-                                     n.loc >= 0 ? fmt::format(" ({})", m.loc_to_string(n.loc)) : ""));
+      return unsupported(
+          fmt::format("{} has no gradient{}: keep it out of the way to the loss or put "
+                      "stop_gradient around it",
+                      n.op->name, n.loc >= 0 ? fmt::format(" ({})", m.loc_to_string(n.loc)) : ""));
     for (size_t k = 0; k < grads.size() && k < n.operands.size(); ++k)
       if (grads[k] && active.contains(n.operands[k]))
         accumulate(b, cotangents, n.operands[k], b.cast(grads[k], n.operands[k]->type.dtype));

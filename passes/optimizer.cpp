@@ -60,7 +60,8 @@ class Updates {
     if (r.accumulate > 1) {
       Value* k = integer(r.accumulate);
       updates_ = b_.scalar(ScalarOp::kFloorDiv, {step(), k});
-      does_update_ = b_.compare(ScalarOp::kEq, b_.scalar(ScalarOp::kRem, {step(), k}), integer(r.accumulate - 1));
+      does_update_ =
+          b_.compare(ScalarOp::kEq, b_.scalar(ScalarOp::kRem, {step(), k}), integer(r.accumulate - 1));
     }
     lr_.clear();
     t_ = b_.cast(b_.add(updates_, integer(1)), DType::kF32);
@@ -107,7 +108,8 @@ class Updates {
       Variable* m_slot = state("opt.m." + p->name, t, shape);
       Variable* v_slot = state("opt.v." + p->name, t, shape);
       Value* m = b_.add(&m_slot->value, b_.mul(b_.sub(g, &m_slot->value), number(1 - r.beta1, t)));
-      Value* v = b_.add(b_.mul(&v_slot->value, number(r.beta2, t)), b_.mul(b_.mul(g, g), number(1 - r.beta2, t)));
+      Value* v =
+          b_.add(b_.mul(&v_slot->value, number(r.beta2, t)), b_.mul(b_.mul(g, g), number(1 - r.beta2, t)));
       assign(m_slot, when_updating(m, &m_slot->value));
       assign(v_slot, when_updating(v, &v_slot->value));
       Value* size = b_.div(lr, bias_correction(r.beta1, t));
@@ -123,7 +125,8 @@ class Updates {
     if (r.accumulate <= 1) return g;
     const DType t = p->value.type.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     Variable* slot = state("opt.grad." + p->name, t, p->value.type.shape);
-    Value* sum = b_.add(&slot->value, b_.mul(b_.cast(g, t), number(1.0 / static_cast<double>(r.accumulate), t)));
+    Value* sum =
+        b_.add(&slot->value, b_.mul(b_.cast(g, t), number(1.0 / static_cast<double>(r.accumulate), t)));
     assign(slot, when_updating(b_.full_like(0, sum), sum));
     return sum;
   }
@@ -142,7 +145,8 @@ class Updates {
       const double last = r.lr > 0 ? r.final / r.lr : 0;
       f = b_.add(b_.mul(b_.add(c, number(1, t)), number((1 - last) / 2, t)), number(last, t));
     } else if (r.schedule == "step") {
-      Value* times = b_.cast(b_.scalar(ScalarOp::kFloorDiv, {updates_, integer(std::max<int64_t>(1, r.every))}), t);
+      Value* times =
+          b_.cast(b_.scalar(ScalarOp::kFloorDiv, {updates_, integer(std::max<int64_t>(1, r.every))}), t);
       f = b_.exp(b_.mul(times, number(std::log(r.gamma), t)));
     }
     if (r.warmup > 0) {
@@ -270,8 +274,8 @@ Status gradient(Module& m) {
       if (n->operands[0] != loss)
         return invalid(fmt::format("@{}: all optimize nodes of a function have one loss", f->name));
     GC_TRY(std::vector<Value*> grads, append_gradient(m, f->body, loss, wrt));
-    // Parameters the loss doesn't depend on stay as they are (no weight decay either, as in PyTorch, where their
-    // .grad is None).
+    // Parameters the loss doesn't depend on stay as they are (no weight decay either, as in PyTorch, where
+    // their .grad is None).
     size_t at = 0;
     std::unordered_map<const Value*, Value*> grad_of;
     for (const Value* v : wrt) grad_of[v] = grads[at++];
@@ -284,8 +288,10 @@ Status gradient(Module& m) {
     // One more step has drawn from the random streams.
     if (Variable* v = m.find_variable("rng.step")) {
       bool assigned = false;
-      for (const auto& n : f->body.nodes) assigned = assigned || (n->op == &ops::assign && n->operands[0] == &v->value);
-      if (!assigned) b.create_node(ops::assign, {&v->value, b.add(&v->value, b.full(1, v->value.type.dtype))});
+      for (const auto& n : f->body.nodes)
+        assigned = assigned || (n->op == &ops::assign && n->operands[0] == &v->value);
+      if (!assigned)
+        b.create_node(ops::assign, {&v->value, b.add(&v->value, b.full(1, v->value.type.dtype))});
     }
   }
   return ok_status();

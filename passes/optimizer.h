@@ -3,15 +3,16 @@
 //
 //   sgd    g += wd*p;  buf = mu*buf + g;  g = nesterov ? g + mu*buf : buf;           p -= lr*g
 //   adam   g += wd*p;  m += (1-b1)(g-m);  v = b2*v + (1-b2)g*g;
-//          p -= lr/(1-b1^t) * m / (sqrt(v)/sqrt(1-b2^t) + eps)                        t: number of this update, from 1
+//          p -= lr/(1-b1^t) * m / (sqrt(v)/sqrt(1-b2^t) + eps)                        t: number of this
+//          update, from 1
 //   adamw  p *= 1 - lr*wd, then as adam without wd
 //   clip   g *= min(1, clip_norm / (norm + 1e-6)), norm over all parameters that are clipped
 //
 // Slots are state variables "opt.<slot>.<parameter>" (momentum; m, v; grad). "opt.step" counts steps. With
 // accumulate = k > 1 every k-th step updates, with the mean of k gradients; schedules and t count updates:
 //   warmup     u < warmup:  lr * (u + 1) / warmup, for every schedule
-//   cosine     final + (lr - final) * (1 + cos(pi * q)) / 2,  q = clamp((u - warmup) / (steps - warmup), 0, 1)
-//   step       lr * gamma^(u // every)
+//   cosine     final + (lr - final) * (1 + cos(pi * q)) / 2,  q = clamp((u - warmup) / (steps - warmup), 0,
+//   1) step       lr * gamma^(u // every)
 // with u the number of updates before this one.
 #pragma once
 

@@ -51,7 +51,8 @@ Status PassManager::run(Module& module) {
     const auto t0 = std::chrono::steady_clock::now();
     Status status = pass.run(module);
     timings_.push_back(
-        {pass.name, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - t0).count()});
+        {pass.name,
+         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - t0).count()});
     if (options.print_after_all)
       say(fmt::format("# after {}\n{}\n", pass.name, print(module, {.locations = options.print_locations})));
     std::optional<Error> error;
@@ -59,7 +60,8 @@ Status PassManager::run(Module& module) {
       error = Error{status.error().code, fmt::format("pass {}: {}", pass.name, status.error().message)};
     } else if (options.verify_each) {
       if (Status s = verify(module); !s.ok())
-        error = internal_error(fmt::format("pass {} made an invalid module: {}", pass.name, s.error().message));
+        error =
+            internal_error(fmt::format("pass {} made an invalid module: {}", pass.name, s.error().message));
     }
     if (!error) continue;
     if (start) {

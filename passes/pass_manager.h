@@ -1,5 +1,6 @@
 // PassManager: an ordered list of named passes over a module. Around each one it can time, verify and print;
-// when a pass fails, or leaves IR the verifier refuses, it writes a reproducer that `graphc-opt FILE` replays.
+// when a pass fails, or leaves IR the verifier refuses, it writes a reproducer that `graphc-opt FILE`
+// replays.
 //
 //   PassManager pm = build_pipeline({});                 // passes/passes.h
 //   pm.options.verify_each = true;
@@ -31,9 +32,9 @@ struct PassManagerOptions {
   bool print_after_all = false;  // to `print`; core text, headed by the pass's name
   bool print_locations = true;
   std::function<void(std::string_view)> print;  // default: stderr
-  // Where a failing pass leaves its reproducer ("graphc-reproducer-<pass>.graph"); empty: none is written. The
-  // module is then printed before each pass, so that the text is at hand: costs time, meant for the verifying
-  // mode and for graphc's own run after a failure.
+  // Where a failing pass leaves its reproducer ("graphc-reproducer-<pass>.graph"); empty: none is written.
+  // The module is then printed before each pass, so that the text is at hand: costs time, meant for the
+  // verifying mode and for graphc's own run after a failure.
   std::string reproducer_dir;
 };
 
@@ -51,8 +52,8 @@ class PassManager {
   void add(Pass pass) { passes_.push_back(std::move(pass)); }
   const std::vector<Pass>& passes() const { return passes_; }
 
-  // Stops at the first failure. The error names the pass and, if there is one, the reproducer's path; its code
-  // is kInternal where the verifier refused what a pass made.
+  // Stops at the first failure. The error names the pass and, if there is one, the reproducer's path; its
+  // code is kInternal where the verifier refused what a pass made.
   Status run(Module& module);
   const std::vector<Timing>& timings() const { return timings_; }
 

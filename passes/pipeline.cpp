@@ -35,9 +35,9 @@ Result<std::vector<Pass>> parse_pass_list(std::string_view names) {
   static constexpr struct {
     std::string_view name;
     Status (*run)(Module&);
-  } kPasses[] = {{"canonicalize", canonicalize}, {"fold", fold},         {"cse", cse},
-                 {"dce", dce},                   {"gradient", gradient}, {"expand", expand},
-                 {"fuse", fuse},                 {"unfused", unfused},   {"schedule", schedule}};
+  } kPasses[] = {{"canonicalize", canonicalize}, {"fold", fold},     {"cse", cse},   {"dce", dce},
+                 {"gradient", gradient},         {"expand", expand}, {"fuse", fuse}, {"unfused", unfused},
+                 {"schedule", schedule}};
   std::vector<Pass> out;
   for (size_t at = 0; at <= names.size();) {
     const size_t end = std::min(names.find(',', at), names.size());

@@ -19,8 +19,8 @@ int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * 
 
 Dim bytes_of(const TensorType& t) { return t.num_elements() * static_cast<int64_t>(dtype_size(t.dtype)); }
 
-// Places intervals in the given order, each into the tightest gap between those already placed that are alive at
-// the same time.
+// Places intervals in the given order, each into the tightest gap between those already placed that are alive
+// at the same time.
 int64_t place(std::vector<Interval>& v, const std::vector<int>& order) {
   int64_t total = 0;
   std::vector<int> placed;
@@ -81,7 +81,8 @@ class Planner {
         step_of_[n.get()] = static_cast<int>(plan_.steps.size());
         plan_.steps.push_back(n.get());
       } else {
-        return internal_error(fmt::format("@{}: plan_memory needs fused nodes, not {}", f_.name, n->op->name));
+        return internal_error(
+            fmt::format("@{}: plan_memory needs fused nodes, not {}", f_.name, n->op->name));
       }
     }
     for (size_t s = 0; s < plan_.steps.size(); ++s)
@@ -108,10 +109,14 @@ class Planner {
     const int end = static_cast<int>(plan_.steps.size()) - 1;
     auto variable = [&](const Value* v) {
       if (v->variable && !has_buffer(v))
-        plan_.buffer_of[v] = add({.home = PlanBuffer::kVariable, .variable = v->variable, .bytes = bytes_of(v->type), .last_step = end});
+        plan_.buffer_of[v] = add({.home = PlanBuffer::kVariable,
+                                  .variable = v->variable,
+                                  .bytes = bytes_of(v->type),
+                                  .last_step = end});
     };
     for (const auto& a : f_.body.args)
-      plan_.buffer_of[a.get()] = add({.home = PlanBuffer::kInput, .index = a->index, .bytes = bytes_of(a->type), .last_step = end});
+      plan_.buffer_of[a.get()] =
+          add({.home = PlanBuffer::kInput, .index = a->index, .bytes = bytes_of(a->type), .last_step = end});
     for (const Node* s : plan_.steps)
       for (const Value* v : s->operands) variable(root(v));
     for (const Node* a : assigns_) variable(a->operands[0]), variable(root(a->operands[1]));
@@ -122,7 +127,10 @@ class Planner {
     const int end = static_cast<int>(plan_.steps.size()) - 1;
     for (size_t i = 0; i < f_.body.results.size(); ++i) {
       const Value* r = root(f_.body.results[i]);
-      const int b = add({.home = PlanBuffer::kOutput, .index = static_cast<int>(i), .bytes = bytes_of(r->type), .last_step = end});
+      const int b = add({.home = PlanBuffer::kOutput,
+                         .index = static_cast<int>(i),
+                         .bytes = bytes_of(r->type),
+                         .last_step = end});
       output_.push_back(b);
       if (!has_buffer(r)) plan_.buffer_of[r] = b;  // written there at once
     }
@@ -150,8 +158,10 @@ class Planner {
     const std::vector<Value*>& operands = plan_.steps[s]->operands;
     for (size_t k = 0; k < operands.size(); ++k) {
       const Value* r = root(operands[k]);
-      const bool there = r == old || (has_buffer(r) && has_buffer(old) && plan_.buffer_of.at(r) == plan_.buffer_of.at(old));
-      if (there && std::find(allowed.begin(), allowed.end(), static_cast<int>(k)) == allowed.end()) return false;
+      const bool there =
+          r == old || (has_buffer(r) && has_buffer(old) && plan_.buffer_of.at(r) == plan_.buffer_of.at(old));
+      if (there && std::find(allowed.begin(), allowed.end(), static_cast<int>(k)) == allowed.end())
+        return false;
     }
     return true;
   }
@@ -231,9 +241,10 @@ class Planner {
         progress = true;
       }
       if (!progress)
-        return unsupported(fmt::format("@{}: states are assigned to each other in a circle (@{} is one): add a "
-                                       "computation to one of them",
-                                       f_.name, plan_.buffers[state[0].dst].variable->name));
+        return unsupported(
+            fmt::format("@{}: states are assigned to each other in a circle (@{} is one): add a "
+                        "computation to one of them",
+                        f_.name, plan_.buffers[state[0].dst].variable->name));
     }
     return ok_status();
   }
@@ -252,7 +263,8 @@ class Planner {
       which.push_back(static_cast<int>(b));
     }
     std::vector<int64_t> change(plan_.steps.size() + 1, 0);
-    for (const Interval& i : intervals) change[i.first] += aligned(i.bytes), change[i.last + 1] -= aligned(i.bytes);
+    for (const Interval& i : intervals)
+      change[i.first] += aligned(i.bytes), change[i.last + 1] -= aligned(i.bytes);
     int64_t live = 0;
     for (int64_t c : change) plan_.live_bytes = std::max(plan_.live_bytes, live += c);
     plan_.arena_bytes = assign_offsets(intervals);
@@ -308,7 +320,9 @@ int64_t assign_offsets(std::vector<Interval>& v) {
   return v.empty() ? 0 : best;
 }
 
-Result<MemoryPlan> plan_memory(const Func& f, const PlanOptions& options) { return Planner(f, options).run(); }
+Result<MemoryPlan> plan_memory(const Func& f, const PlanOptions& options) {
+  return Planner(f, options).run();
+}
 
 std::string to_string(const MemoryPlan& plan, const Func& f) {
   // Values by their number in core text, where all results of the function's nodes are numbered in order.
@@ -318,7 +332,8 @@ std::string to_string(const MemoryPlan& plan, const Func& f) {
   for (const auto& n : f.body.nodes)
     for (const auto& r : n->results) {
       const std::string name = r->name.empty() ? fmt::format("%{}", next++) : "%" + r->name;
-      if (auto it = plan.buffer_of.find(r.get()); it != plan.buffer_of.end()) held[it->second].push_back(name);
+      if (auto it = plan.buffer_of.find(r.get()); it != plan.buffer_of.end())
+        held[it->second].push_back(name);
     }
   std::string out = fmt::format("plan @{}: {} steps", f.name, plan.steps.size());
   if (plan.is_static)
@@ -341,7 +356,8 @@ std::string to_string(const MemoryPlan& plan, const Func& f) {
     for (size_t k = 0; k < held[b].size(); ++k) out += (k ? ", " : ": ") + held[b][k];
     out += "\n";
   }
-  for (const PlanCopy& c : plan.copies) out += fmt::format("  copy {} -> {}, {} bytes\n", c.src, c.dst, c.bytes.to_string());
+  for (const PlanCopy& c : plan.copies)
+    out += fmt::format("  copy {} -> {}, {} bytes\n", c.src, c.dst, c.bytes.to_string());
   return out;
 }
 

@@ -28,12 +28,12 @@ namespace graphc {
 struct PlanBuffer {
   enum Home { kArena, kInput, kOutput, kVariable };
   Home home = kArena;
-  int index = -1;                      // of the input or output
-  Variable* variable = nullptr;        // kVariable
-  Dim bytes;                           // of the largest value it holds (they are equal but for their types)
-  int first_step = 0, last_step = 0;   // both included; only steps (fusions) count
-  std::optional<int64_t> offset;       // kArena with static sizes: from the arena's start, a multiple of 64
-  bool workspace = false;              // scratch of one step
+  int index = -1;                     // of the input or output
+  Variable* variable = nullptr;       // kVariable
+  Dim bytes;                          // of the largest value it holds (they are equal but for their types)
+  int first_step = 0, last_step = 0;  // both included; only steps (fusions) count
+  std::optional<int64_t> offset;      // kArena with static sizes: from the arena's start, a multiple of 64
+  bool workspace = false;             // scratch of one step
 };
 
 // After the last step, in order. From any buffer to an output or a variable's.
@@ -44,12 +44,12 @@ struct PlanCopy {
 
 struct MemoryPlan {
   std::vector<PlanBuffer> buffers;
-  std::vector<const Node*> steps;                       // the fusions, in order
-  std::vector<int> workspace_of;                        // by step: a buffer, or -1
-  std::unordered_map<const Value*, int> buffer_of;      // every value of the function that is used or made
+  std::vector<const Node*> steps;                   // the fusions, in order
+  std::vector<int> workspace_of;                    // by step: a buffer, or -1
+  std::unordered_map<const Value*, int> buffer_of;  // every value of the function that is used or made
   std::vector<PlanCopy> copies;
-  int64_t arena_bytes = 0;   // static sizes only
-  int64_t live_bytes = 0;    // static sizes only: the largest sum of arena buffers alive in one step
+  int64_t arena_bytes = 0;  // static sizes only
+  int64_t live_bytes = 0;   // static sizes only: the largest sum of arena buffers alive in one step
   bool is_static = true;
 };
 
@@ -65,8 +65,8 @@ Result<MemoryPlan> plan_memory(const Func& f, const PlanOptions& options = {});
 std::string to_string(const MemoryPlan& plan, const Func& f);
 
 // Offsets for buffers alive over [first, last] that may overlap in memory only if not in time: largest first,
-// each into the tightest gap. Returns the bytes needed. The runtime holds the same function for sizes it learns
-// late (runtime/solve_offsets.h has the same contract).
+// each into the tightest gap. Returns the bytes needed. The runtime holds the same function for sizes it
+// learns late (runtime/solve_offsets.h has the same contract).
 struct Interval {
   int64_t bytes = 0;
   int first = 0, last = 0;

@@ -7,9 +7,10 @@
 //            %0 = fusion(%x, @w) ..        # nobody reads the old w any more: may be written over it
 //            assign(@w, %0)
 //
-// A list scheduler: of the fusions whose operands are there, one that frees at least as much as it takes goes first
-// (a parameter's update, as soon as its gradient exists), else the one that came first. What reads a variable comes
-// before what makes its new value, unless that closes a cycle. Views follow their operand, assigns come last.
+// A list scheduler: of the fusions whose operands are there, one that frees at least as much as it takes goes
+// first (a parameter's update, as soon as its gradient exists), else the one that came first. What reads a
+// variable comes before what makes its new value, unless that closes a cycle. Views follow their operand,
+// assigns come last.
 #include <algorithm>
 #include <unordered_map>
 
@@ -40,9 +41,9 @@ void schedule_function(Func& f) {
   for (int i = 0; i < n; ++i) order.add();
   std::vector<std::vector<int>> next(n);
   std::vector<int> waiting(n, 0);
-  std::unordered_map<const Value*, int> readers_left;         // of fusion results
+  std::unordered_map<const Value*, int> readers_left;  // of fusion results
   std::unordered_map<const Value*, std::vector<int>> reads_variable;
-  std::vector<std::vector<const Value*>> inputs(n);           // roots, each once
+  std::vector<std::vector<const Value*>> inputs(n);  // roots, each once
   for (int i = 0; i < n; ++i) {
     for (const Value* v : steps[i]->operands) {
       const Value* r = root(v);

@@ -62,8 +62,8 @@ bool TopoOrder::add_edges(const std::vector<int>& froms, int to) {
     limit = std::max(limit, position_[f]);
   }
   if (limit > position_[to]) {
-    // None of the sources may be reachable from `to`; then no edge makes another one impossible, since all end
-    // in `to`.
+    // None of the sources may be reachable from `to`; then no edge makes another one impossible, since all
+    // end in `to`.
     std::vector<int> after;
     if (!collect(to, limit, true, after)) return false;
     for (int f : froms)

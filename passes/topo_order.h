@@ -1,7 +1,7 @@
 // TopoOrder: a set of elements with edges and a topological order that is kept while edges are added and
-// elements are merged. The incremental algorithm of Pearce and Kelly ("A dynamic topological sort algorithm for
-// directed acyclic graphs", JEA 2007): only elements whose positions lie between the two ends of a new edge are
-// looked at.
+// elements are merged. The incremental algorithm of Pearce and Kelly ("A dynamic topological sort algorithm
+// for directed acyclic graphs", JEA 2007): only elements whose positions lie between the two ends of a new
+// edge are looked at.
 #pragma once
 
 #include <vector>
@@ -22,8 +22,8 @@ class TopoOrder {
   bool add_edge(int from, int to);
   // Edges froms[i] -> to: all of them or none.
   bool add_edges(const std::vector<int>& froms, int to);
-  // Makes `from` part of `into`. False, and nothing changed, if some path between the two leads through a third
-  // element, or if the search was too long.
+  // Makes `from` part of `into`. False, and nothing changed, if some path between the two leads through a
+  // third element, or if the search was too long.
   bool merge(int from, int into);
 
   std::vector<int> in_order() const;  // the living elements

@@ -1,5 +1,5 @@
-// graphc-opt: reads core text, runs passes on it, prints core text. The tool of the pass tests, and what replays a
-// reproducer (its first lines name the passes). A surface file is elaborated first.
+// graphc-opt: reads core text, runs passes on it, prints core text. The tool of the pass tests, and what
+// replays a reproducer (its first lines name the passes). A surface file is elaborated first.
 //
 //   graphc-opt net.core.graph --passes=cse,dce --verify-each --time
 //   graphc-opt examples/mnist_cnn.graph --train --passes=pipeline --no-loc --plan
@@ -7,8 +7,8 @@
 #include <sstream>
 #include <string>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "frontend/frontend.h"
 #include "ir/parse.h"
@@ -47,7 +47,8 @@ std::string passes_in(std::string_view text) {
   return "";
 }
 
-Result<std::unique_ptr<Module>> elaborate(const std::string& file, bool train, const std::vector<std::string>& set) {
+Result<std::unique_ptr<Module>> elaborate(const std::string& file, bool train,
+                                          const std::vector<std::string>& set) {
   auto f = GraphFile::load(file);
   ElaborateOptions options;
   options.training = train;
@@ -102,9 +103,10 @@ int main(int argc, char** argv) {
   PassManagerOptions options;
   bool time = false, plan = false, no_loc = false;
   app.add_option("file", file, "core text; - for standard input")->required();
-  app.add_option("--passes", passes,
-                 "comma-separated passes, in order; `pipeline` and `pipeline-O0` name the whole. Without it: those "
-                 "that the file's `# passes:` line names");
+  app.add_option(
+      "--passes", passes,
+      "comma-separated passes, in order; `pipeline` and `pipeline-O0` name the whole. Without it: those "
+      "that the file's `# passes:` line names");
   std::vector<std::string> set;
   bool train = false;
   app.add_flag("--train", train, "surface files: with the training and evaluation functions");
