@@ -27,6 +27,7 @@
 #include <llvm/Transforms/Utils/Mem2Reg.h>
 
 #include "backends/cpu/emit_internal.inc"
+#include "ir/loops/verify.h"
 
 namespace graphc {
 namespace {
@@ -119,6 +120,7 @@ Result<std::unique_ptr<Compiled>> build(std::span<const Kernel> kernels, const C
   std::set<std::string> names;
   for (const Kernel& k : kernels) {
     if (!names.insert(k.name).second) return invalid(fmt::format("two kernels are named @{}", k.name));
+    if (options.verify) GC_CHECK(verify_kernel(k));
     GC_CHECK(cpu_emit::KernelEmitter(*c->module, k, features).emit());
     KernelInfo info{k.name, parallel_extent(k), scratch_bytes(k), k.params, {}};
     info.args.assign(k.buffers.begin(), k.buffers.begin() + k.num_args());

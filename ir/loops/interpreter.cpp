@@ -1,0 +1,344 @@
+#include "ir/loops/interpreter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <unordered_map>
+
+#include <fmt/format.h>
+
+#include "ir/loops/text.h"
+
+namespace graphc {
+namespace {
+
+// Who last touched an element: an iteration of the parallel nest, and within it a lane of a chunk of a vector
+// loop.
+struct Toucher {
+  int64_t iteration = -1;
+  int64_t chunk = -1;  // number of the chunk in order of execution, -1 outside vector loops
+  int64_t lane = 0;
+};
+
+struct Memory {
+  std::vector<int64_t> shape;
+  int64_t size = 0;
+  void* external = nullptr;        // arguments
+  std::vector<ScalarValue> local;  // the others
+  std::vector<bool> defined;
+  std::vector<Toucher> writer, reader;
+};
+
+class Interpreter {
+ public:
+  Interpreter(const Kernel& k, const InterpretOptions& o) : k_(k), o_(o) {}
+
+  Status run(std::span<void* const> buffers, std::span<const int64_t> params) {
+    if (params.size() != k_.params.size())
+      return invalid(fmt::format("kernel @{} takes {} size parameters, not {}", k_.name, k_.params.size(),
+                                 params.size()));
+    if (static_cast<int>(buffers.size()) != k_.num_args())
+      return invalid(
+          fmt::format("kernel @{} takes {} buffers, not {}", k_.name, k_.num_args(), buffers.size()));
+    for (size_t i = 0; i < params.size(); ++i) dims_[k_.params[i]] = params[i];
+    memory_.resize(k_.buffers.size());
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      GC_CHECK(shape_of(static_cast<int>(i)));
+      memory_[i].external = buffers[i];
+      if (o_.check_races && k_.buffers[i].written) {
+        memory_[i].writer.resize(static_cast<size_t>(memory_[i].size));
+        memory_[i].reader.resize(static_cast<size_t>(memory_[i].size));
+      }
+    }
+    block(k_.body);
+    return error_.empty() ? ok_status() : Status(invalid(fmt::format("kernel @{}: {}", k_.name, error_)));
+  }
+
+ private:
+  bool failed() const { return !error_.empty(); }
+  void fail(std::string what) {
+    if (error_.empty())
+      error_ = current_ ? fmt::format("{} (in `{}`)", what, describe_stmt(k_, *current_)) : std::move(what);
+  }
+
+  Status shape_of(int id) {
+    Memory& m = memory_[static_cast<size_t>(id)];
+    m.shape.clear();
+    m.size = 1;
+    for (const Dim& d : k_.buffers[static_cast<size_t>(id)].shape) {
+      auto n = d.evaluate(dims_);
+      if (!n || *n < 0 || __builtin_mul_overflow(m.size, *n, &m.size))
+        return invalid(fmt::format("kernel @{}: the shape of %{} has no value", k_.name,
+                                   k_.buffers[static_cast<size_t>(id)].name));
+      m.shape.push_back(*n);
+    }
+    return ok_status();
+  }
+
+  int64_t dim(const Dim& d) {
+    if (d.is_constant()) return d.constant();
+    if (auto s = d.as_symbol()) {
+      if (auto it = dims_.find(*s); it != dims_.end()) return it->second;
+    }
+    auto v = d.evaluate(dims_);
+    if (!v) fail(fmt::format("the index {} has no value", d.to_string()));
+    return v.value_or(0);
+  }
+
+  bool holds(const std::vector<Dim>& guards) {
+    for (const Dim& g : guards)
+      if (dim(g) < 0) return false;
+    return true;
+  }
+
+  // The flat index; -1 after an error.
+  int64_t locate(int id, const std::vector<Dim>& index, int64_t last_extent_divided = 1) {
+    const Memory& m = memory_[static_cast<size_t>(id)];
+    if (index.size() != m.shape.size()) {
+      fail(fmt::format("%{} has rank {}", k_.buffers[static_cast<size_t>(id)].name, m.shape.size()));
+      return -1;
+    }
+    int64_t flat = 0;
+    for (size_t i = 0; i < index.size(); ++i) {
+      int64_t v = dim(index[i]);
+      if (v < 0 || v >= m.shape[i]) {
+        fail(fmt::format("index {} = {} of %{} is outside 0..{}", index[i].to_string(), v,
+                         k_.buffers[static_cast<size_t>(id)].name, m.shape[i]));
+        return -1;
+      }
+      flat = flat * m.shape[i] + v;
+    }
+    return flat;
+  }
+
+  bool conflict(const Toucher& a) const {
+    if (a.iteration < 0) return false;
+    if (a.iteration != now_.iteration) return true;
+    return a.chunk >= 0 && a.chunk == now_.chunk && a.lane != now_.lane;
+  }
+
+  ScalarValue read(int id, int64_t i) {
+    Memory& m = memory_[static_cast<size_t>(id)];
+    const LoopBuffer& b = k_.buffers[static_cast<size_t>(id)];
+    size_t at = static_cast<size_t>(i);
+    if (!m.writer.empty()) {
+      if (conflict(m.writer[at]))
+        fail(fmt::format("race: element {} of %{} is read, and written by another iteration", i, b.name));
+      m.reader[at] = now_;
+    }
+    if (m.external) {
+      ScalarValue v;
+      if (is_float(b.type))
+        v.d = load_as_double(b.type, m.external, at);
+      else
+        v.i = load_as_int(b.type, m.external, at);
+      return v;
+    }
+    if (!m.defined[at]) fail(fmt::format("element {} of %{} is read before it is written", i, b.name));
+    return m.local[at];
+  }
+
+  void write(int id, int64_t i, ScalarValue v) {
+    Memory& m = memory_[static_cast<size_t>(id)];
+    const LoopBuffer& b = k_.buffers[static_cast<size_t>(id)];
+    size_t at = static_cast<size_t>(i);
+    if (!m.writer.empty()) {
+      if (conflict(m.writer[at]))
+        fail(fmt::format("race: element {} of %{} is written by two iterations", i, b.name));
+      if (conflict(m.reader[at]))
+        fail(fmt::format("race: element {} of %{} is written, and read by another iteration", i, b.name));
+      m.writer[at] = now_;
+    }
+    if (m.external) {
+      if (is_float(b.type))
+        store_from_double(b.type, m.external, at, v.d);
+      else
+        store_from_int(b.type, m.external, at, v.i);
+      return;
+    }
+    if (b.type == DType::kF16) v.d = f16_to_f32(f64_to_f16(v.d));
+    if (b.type == DType::kBF16) v.d = bf16_to_f32(f64_to_bf16(v.d));
+    m.local[at] = v;
+    m.defined[at] = true;
+  }
+
+  ScalarValue eval(const Expr& e) {
+    const ScalarNode& n = *e;
+    switch (n.op) {
+      case ScalarOp::kConst: return {n.float_value, n.int_value};
+      case ScalarOp::kArg: fail("an operand of a region"); return {};
+      case ScalarOp::kVar: return values_[n.name];
+      case ScalarOp::kIndex: return {0, dim(n.index[0])};
+      case ScalarOp::kLoad: {
+        if (!holds(n.guards)) return eval(n.args[0]);
+        int64_t i = locate(n.buffer, n.index);
+        return i < 0 ? ScalarValue{} : read(n.buffer, i);
+      }
+      default: break;
+    }
+    if (auto it = memo_.find(&n); it != memo_.end()) return it->second;
+    ScalarValue v[5];
+    for (size_t i = 0; i < n.args.size() && i < 5; ++i) v[i] = eval(n.args[i]);
+    ScalarValue r = eval_scalar_op(n.op, n.type, n.args[n.op == ScalarOp::kSelect ? 1 : 0].type(), v);
+    memo_[&n] = r;  // keeps shared subtrees from being walked again and again
+    return r;
+  }
+  ScalarValue eval_fresh(const Expr& e) {
+    memo_.clear();
+    return eval(e);
+  }
+
+  void bind(const std::string& name, DType t, ScalarValue v) {
+    values_[name] = v;
+    if (t == DType::kI64) dims_[name] = v.i;
+  }
+
+  template <class F>
+  void loop(const Stmt& s, F body) {
+    int64_t lo = dim(s.lo), hi = std::numeric_limits<int64_t>::max();
+    for (const Dim& d : s.hi) hi = std::min(hi, dim(d));
+    const bool parallel = s.loop.kind == LoopKind::kParallel, vec = s.loop.kind == LoopKind::kVector;
+    int64_t count = hi > lo ? (hi - lo + s.step - 1) / s.step : 0;
+    const Toucher before = now_;
+    // lanes run one after another: a private buffer must be written before it is read in every one of them
+    for (int64_t c = 0; c < count && !failed(); ++c) {
+      int64_t i = parallel && o_.reverse ? count - 1 - c : c;
+      dims_[s.name] = lo + i * s.step;
+      if (parallel) now_.iteration = ++iterations_;
+      if (vec) {
+        if (i % s.loop.width == 0) ++chunks_;
+        now_.chunk = chunks_;
+        now_.lane = i % s.loop.width;
+      }
+      body();
+    }
+    now_ = before;
+  }
+
+  void block(const StmtList& list) {
+    for (const Stmt& s : list) {
+      if (failed()) return;
+      statement(s);
+    }
+  }
+
+  void statement(const Stmt& s) {
+    const Stmt* outer = current_;
+    current_ = &s;
+    switch (s.kind) {
+      case StmtKind::kLet: bind(s.name, s.value.type(), eval_fresh(s.value)); break;
+      case StmtKind::kStore: {
+        if (!holds(s.guards)) break;
+        ScalarValue v = eval_fresh(s.value);
+        int64_t i = locate(s.buffer, s.index);
+        if (i >= 0 && !failed()) write(s.buffer, i, v);
+        break;
+      }
+      case StmtKind::kFor: loop(s, [&] { block(s.body); }); break;
+      case StmtKind::kIf: block(holds(s.guards) ? s.body : s.orelse); break;
+      case StmtKind::kPrefetch: break;
+      case StmtKind::kDeclare: {
+        if (Status st = shape_of(s.buffer); !st.ok()) {
+          fail(st.error().message);
+          break;
+        }
+        Memory& m = memory_[static_cast<size_t>(s.buffer)];
+        if (m.size > (int64_t{1} << 28)) {
+          fail("the buffer is too large to interpret");
+          break;
+        }
+        size_t n = static_cast<size_t>(m.size);
+        m.local.assign(n, s.value ? eval_fresh(s.value) : ScalarValue{});
+        m.defined.assign(n, static_cast<bool>(s.value));
+        if (o_.check_races) {
+          m.writer.assign(n, {});
+          m.reader.assign(n, {});
+        }
+        break;
+      }
+      case StmtKind::kReduce: {
+        std::vector<ScalarValue> acc;
+        for (const Reduction& r : s.reductions) acc.push_back(identity(r.op, r.value.type()));
+        loop(s, [&] {
+          block(s.body);
+          memo_.clear();
+          for (size_t i = 0; i < acc.size(); ++i) {
+            const Reduction& r = s.reductions[i];
+            ScalarValue v[2] = {acc[i], eval(r.value)};
+            constexpr ScalarOp kOps[] = {ScalarOp::kAdd, ScalarOp::kMul, ScalarOp::kMax, ScalarOp::kMin};
+            acc[i] = eval_scalar_op(kOps[static_cast<int>(r.op)], r.value.type(), r.value.type(), v);
+          }
+        });
+        for (size_t i = 0; i < acc.size(); ++i)
+          bind(s.reductions[i].name, s.reductions[i].value.type(), acc[i]);
+        break;
+      }
+      case StmtKind::kDot: dot(s); break;
+    }
+    current_ = outer;
+  }
+
+  void dot(const Stmt& s) {
+    if (!holds(s.guards)) return;
+    int64_t at = locate(s.buffer, s.index);
+    if (at < 0) return;
+    ScalarValue sum = read(s.buffer, at);
+    bool f = is_float(k_.buffers[static_cast<size_t>(s.buffer)].type);
+    for (int p = 0; p < s.group && !failed(); ++p) {
+      std::vector<Dim> ia = s.a_index, ib = s.b_index;
+      ia.push_back(Dim(p));
+      ib.push_back(Dim(p));
+      int64_t pa = locate(s.a, ia), pb = locate(s.b, ib);
+      if (pa < 0 || pb < 0) return;
+      ScalarValue a = read(s.a, pa), b = read(s.b, pb);
+      if (f)
+        sum.d += a.d * b.d;
+      else
+        sum.i = wrap_int(k_.buffers[static_cast<size_t>(s.buffer)].type, sum.i + a.i * b.i);
+    }
+    if (!failed()) write(s.buffer, at, sum);
+  }
+
+  static ScalarValue identity(ReduceOp op, DType t) {
+    ScalarValue v;
+    double inf = std::numeric_limits<double>::infinity();
+    if (is_float(t)) {
+      v.d = op == ReduceOp::kAdd ? -0.0 : op == ReduceOp::kMul ? 1 : op == ReduceOp::kMax ? -inf : inf;
+      return v;
+    }
+    if (op == ReduceOp::kMul) v.i = 1;
+    if (t == DType::kBool) {
+      if (op == ReduceOp::kMin) v.i = 1;
+      return v;
+    }
+    int bits = static_cast<int>(dtype_size(t)) * 8;
+    bool is_signed = is_signed_int(t);
+    int64_t lowest =
+        is_signed ? (bits == 64 ? std::numeric_limits<int64_t>::min() : -(int64_t{1} << (bits - 1))) : 0;
+    uint64_t all = bits == 64 ? ~0ull : (1ull << bits) - 1;
+    if (op == ReduceOp::kMax) v.i = lowest;
+    if (op == ReduceOp::kMin) v.i = static_cast<int64_t>(is_signed ? all >> 1 : all);
+    return v;
+  }
+
+  const Kernel& k_;
+  const InterpretOptions& o_;
+  std::map<std::string, int64_t, std::less<>> dims_;
+  std::unordered_map<std::string, ScalarValue> values_;
+  std::unordered_map<const ScalarNode*, ScalarValue> memo_;
+  std::vector<Memory> memory_;
+  Toucher now_{0, -1, 0};
+  int64_t iterations_ = 0, chunks_ = 0;
+  const Stmt* current_ = nullptr;
+  std::string error_;
+};
+
+}  // namespace
+
+Status interpret_kernel(const Kernel& k, std::span<void* const> buffers, std::span<const int64_t> params,
+                        const InterpretOptions& options) {
+  return Interpreter(k, options).run(buffers, params);
+}
+
+}  // namespace graphc

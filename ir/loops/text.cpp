@@ -1,0 +1,686 @@
+#include "ir/loops/text.h"
+
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+
+namespace graphc {
+namespace {
+
+std::string_view infix(ScalarOp op) {
+  switch (op) {
+    case ScalarOp::kAdd: return "+";
+    case ScalarOp::kSub: return "-";
+    case ScalarOp::kMul: return "*";
+    case ScalarOp::kDiv: return "/";
+    case ScalarOp::kEq: return "==";
+    case ScalarOp::kNe: return "!=";
+    case ScalarOp::kLt: return "<";
+    case ScalarOp::kLe: return "<=";
+    case ScalarOp::kGt: return ">";
+    case ScalarOp::kGe: return ">=";
+    default: return "";
+  }
+}
+
+std::string_view reduce_name(ReduceOp op) {
+  constexpr std::string_view kNames[] = {"add", "mul", "max", "min"};
+  return kNames[static_cast<int>(op)];
+}
+
+std::string_view kind_name(BufferKind k) {
+  constexpr std::string_view kNames[] = {"arg", "scratch", "stack", "register"};
+  return kNames[static_cast<int>(k)];
+}
+
+std::string dims(const std::vector<Dim>& ds) {
+  std::string s;
+  for (const Dim& d : ds) s += (s.empty() ? "" : ", ") + d.to_string();
+  return s;
+}
+
+std::string conditions(const std::vector<Dim>& ds) {
+  std::string s;
+  for (const Dim& d : ds) s += (s.empty() ? "" : ", ") + d.to_string() + " >= 0";
+  return s;
+}
+
+class Printer {
+ public:
+  explicit Printer(const Kernel& k) : k_(k) {}
+
+  std::string buffer(int id) const {
+    if (id < 0 || id >= static_cast<int>(k_.buffers.size())) return fmt::format("%<buffer {}>", id);
+    return "%" + k_.buffers[static_cast<size_t>(id)].name;
+  }
+
+  static std::string number(const ScalarNode& n) {
+    if (n.type == DType::kBool) return n.int_value ? "true" : "false";
+    std::string v;
+    if (is_float(n.type)) {
+      v = std::isnan(n.float_value) ? "nan" : fmt::format("{}", n.float_value);
+      if (v.find_first_of(".en") == std::string::npos) v += ".0";
+    } else {
+      v = n.type == DType::kU64 ? fmt::format("{}", static_cast<uint64_t>(n.int_value))
+                                : fmt::format("{}", n.int_value);
+    }
+    return n.type == DType::kF32 || n.type == DType::kI64 ? v : fmt::format("{}({})", dtype_name(n.type), v);
+  }
+
+  std::string expr(const Expr& e, bool operand = false) const {
+    const ScalarNode& n = *e;
+    switch (n.op) {
+      case ScalarOp::kConst: return number(n);
+      case ScalarOp::kArg: return fmt::format("arg({})", n.int_value);
+      case ScalarOp::kVar: return "%" + n.name;
+      case ScalarOp::kIndex: return fmt::format("index({})", n.index[0].to_string());
+      case ScalarOp::kLoad: {
+        std::string s = fmt::format("load {}[{}]", buffer(n.buffer), dims(n.index));
+        if (!n.guards.empty())
+          s += fmt::format(" where {} else {}", conditions(n.guards), number(*n.args[0]));
+        return s;
+      }
+      case ScalarOp::kCast:
+        // f64(2.5) is a number: a cast of a constant keeps its cast apart
+        if (n.args[0].op() == ScalarOp::kConst)
+          return fmt::format("cast({}, {})", expr(n.args[0]), dtype_name(n.type));
+        return fmt::format("{}({})", dtype_name(n.type), expr(n.args[0]));
+      default: break;
+    }
+    if (std::string_view op = infix(n.op); !op.empty()) {
+      std::string s = fmt::format("{} {} {}", expr(n.args[0], true), op, expr(n.args[1], true));
+      return operand ? "(" + s + ")" : s;
+    }
+    std::string s;
+    for (const Expr& a : n.args) s += (s.empty() ? "" : ", ") + expr(a);
+    return fmt::format("{}({})", scalar_op_name(n.op), s);
+  }
+
+  std::string loop_head(const Stmt& s) const {
+    std::string t;
+    switch (s.loop.kind) {
+      case LoopKind::kSerial: t = "serial"; break;
+      case LoopKind::kParallel: t = "parallel"; break;
+      case LoopKind::kUnroll: t = "unroll"; break;
+      case LoopKind::kVector: t = fmt::format("vector<{}>", s.loop.width); break;
+    }
+    if (s.loop.kind == LoopKind::kVector && s.loop.unroll != 1) t += fmt::format(" unroll {}", s.loop.unroll);
+    t += fmt::format(" {} in {}..", s.name, s.lo.to_string());
+    t += s.hi.size() == 1 ? s.hi[0].to_string() : "min(" + dims(s.hi) + ")";
+    if (s.step != 1) t += fmt::format(" step {}", s.step);
+    return t;
+  }
+
+  // The first line, without a body's brace.
+  std::string head(const Stmt& s) const {
+    std::string guard = s.guards.empty() ? "" : " if " + conditions(s.guards);
+    switch (s.kind) {
+      case StmtKind::kLet: return fmt::format("%{} = {}", s.name, expr(s.value));
+      case StmtKind::kStore:
+        return fmt::format("store {}[{}] = {}{}", buffer(s.buffer), dims(s.index), expr(s.value), guard);
+      case StmtKind::kFor: return loop_head(s);
+      case StmtKind::kIf: return "if " + conditions(s.guards);
+      case StmtKind::kPrefetch: return fmt::format("prefetch {}[{}]", buffer(s.buffer), dims(s.index));
+      case StmtKind::kDot:
+        return fmt::format("dot {}[{}] += {}[{}] * {}[{}] group {}{}", buffer(s.buffer), dims(s.index),
+                           buffer(s.a), dims(s.a_index), buffer(s.b), dims(s.b_index), s.group, guard);
+      case StmtKind::kDeclare: {
+        if (s.buffer < 0 || s.buffer >= static_cast<int>(k_.buffers.size()))
+          return "<declaration of no buffer>";
+        const LoopBuffer& b = k_.buffers[static_cast<size_t>(s.buffer)];
+        std::string t =
+            fmt::format("{} %{}: {}[{}]", kind_name(b.kind), b.name, dtype_name(b.type), dims(b.shape));
+        return s.value ? t + " = " + expr(s.value) : t;
+      }
+      case StmtKind::kReduce: {
+        std::string names, ops;
+        for (const Reduction& r : s.reductions) {
+          names += (names.empty() ? "%" : ", %") + r.name;
+          ops += (ops.empty() ? "" : ", ") + std::string(reduce_name(r.op));
+        }
+        return fmt::format("{} = reduce {} {}", names, ops, loop_head(s));
+      }
+    }
+    return "";
+  }
+
+  std::string yields(const Stmt& s) const {
+    std::string t;
+    for (const Reduction& r : s.reductions) t += (t.empty() ? "" : ", ") + expr(r.value);
+    return t;
+  }
+
+  void block(const StmtList& list, int depth) {
+    std::string pad(static_cast<size_t>(depth) * 2, ' ');
+    for (const Stmt& s : list) {
+      out += pad + head(s);
+      if (s.kind == StmtKind::kReduce && s.body.empty()) {
+        out += " { " + yields(s) + " }\n";
+        continue;
+      }
+      if (s.kind == StmtKind::kFor || s.kind == StmtKind::kIf || s.kind == StmtKind::kReduce) {
+        out += " {\n";
+        block(s.body, depth + 1);
+        if (s.kind == StmtKind::kReduce) out += pad + "  yield " + yields(s) + "\n";
+        out += pad + "}";
+        if (!s.orelse.empty()) {
+          out += " else {\n";
+          block(s.orelse, depth + 1);
+          out += pad + "}";
+        }
+      }
+      out += "\n";
+    }
+  }
+
+  std::string out;
+
+ private:
+  const Kernel& k_;
+};
+
+constexpr int kMaxDepth = 512;
+
+class Parser {
+ public:
+  explicit Parser(std::string_view s) : s_(s) {}
+
+  Result<Kernel> kernel() {
+    GC_CHECK(expect("kernel"));
+    GC_CHECK(expect("@"));
+    GC_TRY(k_.name, identifier());
+    GC_CHECK(expect("("));
+    while (!eat(")")) {
+      LoopBuffer b;
+      b.written = eat_word("mut");
+      GC_CHECK(buffer_type(&b));
+      if (eat_word("alias")) {
+        GC_TRY(std::string other, name());
+        b.alias = k_.find_buffer(other);
+        if (b.alias < 0) return error(fmt::format("%{} is no earlier argument", other));
+      }
+      k_.buffers.push_back(std::move(b));
+      if (!eat(",") && peek() != ')') return error("expected ',' or ')'");
+    }
+    if (eat_word("params")) {
+      GC_CHECK(expect("("));
+      while (!eat(")")) {
+        GC_TRY(std::string p, identifier());
+        k_.params.push_back(std::move(p));
+        if (!eat(",") && peek() != ')') return error("expected ',' or ')'");
+      }
+    }
+    GC_CHECK(expect("{"));
+    GC_CHECK(block(&k_.body, 0));
+    skip();
+    if (i_ != s_.size()) return error("expected nothing after the kernel");
+    return std::move(k_);
+  }
+
+ private:
+  Error error(std::string what) const {
+    size_t line = 1;
+    for (size_t j = 0; j < i_ && j < s_.size(); ++j) line += s_[j] == '\n';
+    return invalid(fmt::format("loop program, line {}: {}", line, what));
+  }
+  void skip() {
+    while (i_ < s_.size() && (s_[i_] == ' ' || s_[i_] == '\n' || s_[i_] == '\t' || s_[i_] == '\r')) ++i_;
+  }
+  char peek() {
+    skip();
+    return i_ < s_.size() ? s_[i_] : '\0';
+  }
+  bool eat(std::string_view t) {
+    skip();
+    if (s_.substr(i_, t.size()) != t) return false;
+    i_ += t.size();
+    return true;
+  }
+  static bool word_char(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  }
+  bool at_word(std::string_view t) {
+    skip();
+    return s_.substr(i_, t.size()) == t && (i_ + t.size() >= s_.size() || !word_char(s_[i_ + t.size()]));
+  }
+  bool eat_word(std::string_view t) {
+    if (!at_word(t)) return false;
+    i_ += t.size();
+    return true;
+  }
+  Status expect(std::string_view t) {
+    if (eat(t)) return ok_status();
+    return error(fmt::format("expected '{}'", t));
+  }
+  Result<std::string> identifier() {
+    skip();
+    size_t b = i_;
+    while (i_ < s_.size() && word_char(s_[i_])) ++i_;
+    if (b == i_ || (s_[b] >= '0' && s_[b] <= '9')) {
+      i_ = b;
+      return error("expected a name");
+    }
+    return std::string(s_.substr(b, i_ - b));
+  }
+  Result<std::string> name() {
+    GC_CHECK(expect("%"));
+    return identifier();
+  }
+  Result<int> buffer() {
+    GC_TRY(std::string n, name());
+    int id = -1;
+    for (size_t j = k_.buffers.size(); j-- > 0 && id < 0;)  // the latest of that name
+      if (k_.buffers[j].name == n) id = static_cast<int>(j);
+    if (id < 0) return error(fmt::format("%{} is no buffer", n));
+    return id;
+  }
+  Result<int64_t> integer() {
+    skip();
+    size_t b = i_;
+    if (i_ < s_.size() && s_[i_] == '-') ++i_;
+    while (i_ < s_.size() && s_[i_] >= '0' && s_[i_] <= '9') ++i_;
+    std::string t(s_.substr(b, i_ - b));
+    if (t.empty() || t == "-" || t.size() > 19) return error("expected an integer");
+    return static_cast<int64_t>(std::strtoll(t.c_str(), nullptr, 10));
+  }
+
+  // An index expression up to one of the terminators, outside parentheses.
+  Result<Dim> dim(std::initializer_list<std::string_view> ends) {
+    skip();
+    size_t b = i_;
+    int depth = 0;
+    for (; i_ < s_.size(); ++i_) {
+      if (s_[i_] == '(') ++depth;
+      bool stop = false;
+      if (depth == 0)
+        for (std::string_view e : ends) stop |= s_.substr(i_, e.size()) == e;
+      if (stop || s_[i_] == '\n') break;
+      if (s_[i_] == ')' && depth-- == 0) break;
+    }
+    size_t e = i_;
+    while (e > b && s_[e - 1] == ' ') --e;
+    auto d = parse_dim(s_.substr(b, e - b));
+    if (!d.ok()) return error(d.error().message);
+    return d;
+  }
+  Result<std::vector<Dim>> index() {
+    std::vector<Dim> out;
+    GC_CHECK(expect("["));
+    while (!eat("]")) {
+      GC_TRY(Dim d, dim({",", "]"}));
+      out.push_back(std::move(d));
+      if (!eat(",") && peek() != ']') return error("expected ',' or ']'");
+    }
+    return out;
+  }
+  Result<std::vector<Dim>> guards() {
+    std::vector<Dim> out;
+    do {
+      GC_TRY(Dim d, dim({">="}));
+      GC_CHECK(expect(">="));
+      GC_TRY(int64_t zero, integer());
+      if (zero != 0) return error("conditions compare with 0");
+      out.push_back(std::move(d));
+    } while (eat(","));
+    return out;
+  }
+  Result<DType> dtype() {
+    GC_TRY(std::string t, identifier());
+    auto d = dtype_from_name(t);
+    if (!d) return error(fmt::format("'{}' is no element type", t));
+    return *d;
+  }
+  Status buffer_type(LoopBuffer* b) {
+    GC_TRY(b->name, name());
+    GC_CHECK(expect(":"));
+    GC_TRY(b->type, dtype());
+    GC_TRY(b->shape, index());
+    return ok_status();
+  }
+
+  bool at_number() {
+    char c = peek();
+    if (c >= '0' && c <= '9') return true;
+    if (at_word("inf") || at_word("nan")) return true;
+    return c == '-' && i_ + 1 < s_.size() &&
+           ((s_[i_ + 1] >= '0' && s_[i_ + 1] <= '9') || s_.substr(i_ + 1, 3) == "inf");
+  }
+  // A number; of type t if given, else f32 or i64 by its spelling.
+  Result<Expr> number(std::optional<DType> t) {
+    skip();
+    if (eat_word("true")) return Expr::int_constant(1, DType::kBool);
+    if (eat_word("false")) return Expr::int_constant(0, DType::kBool);
+    if (!at_number()) return error("expected a number");
+    size_t b = i_;
+    bool real = false;
+    if (s_[i_] == '-') ++i_;
+    if (s_.substr(i_, 3) == "inf" || s_.substr(i_, 3) == "nan") {
+      i_ += 3;
+      real = true;
+    } else {
+      for (; i_ < s_.size(); ++i_) {
+        char c = s_[i_];
+        if (c == '.' || c == 'e')
+          real = true;
+        else if ((c == '-' || c == '+') ? s_[i_ - 1] != 'e' : !(c >= '0' && c <= '9'))
+          break;
+      }
+    }
+    std::string text(s_.substr(b, i_ - b));
+    DType type = t ? *t : real ? DType::kF32 : DType::kI64;
+    if (is_float(type)) return Expr::constant(std::strtod(text.c_str(), nullptr), type);
+    if (real) return error(fmt::format("'{}' is no {}", text, dtype_name(type)));
+    if (text.size() > 20) return error("the integer is too large");
+    if (type == DType::kU64)
+      return Expr::int_constant(static_cast<int64_t>(std::strtoull(text.c_str(), nullptr, 10)), type);
+    return Expr::int_constant(static_cast<int64_t>(std::strtoll(text.c_str(), nullptr, 10)), type);
+  }
+
+  Result<Expr> primary(int depth) {
+    if (depth > kMaxDepth) return error(fmt::format("an expression is nested more than {} deep", kMaxDepth));
+    if (eat("(")) {
+      GC_TRY(Expr e, expr(depth + 1));
+      GC_CHECK(expect(")"));
+      return e;
+    }
+    if (peek() == '%') {
+      GC_TRY(std::string n, name());
+      auto it = types_.find(n);
+      if (it == types_.end()) return error(fmt::format("%{} is unknown", n));
+      return Expr::var(n, it->second);
+    }
+    if (at_number() || at_word("true") || at_word("false")) return number({});
+    GC_TRY(std::string f, identifier());
+    if (f == "load") {
+      GC_TRY(int b, buffer());
+      GC_TRY(std::vector<Dim> ix, index());
+      DType t = k_.buffers[static_cast<size_t>(b)].type;
+      std::vector<Dim> g;
+      double otherwise = 0;
+      if (eat_word("where")) {
+        GC_TRY(g, guards());
+        GC_CHECK(expect("else"));
+        GC_TRY(Expr o, number_or_typed(t));
+        otherwise = is_float(t) ? o->float_value : static_cast<double>(o->int_value);
+      }
+      return Expr::load(b, t, std::move(ix), std::move(g), otherwise);
+    }
+    GC_CHECK(expect("("));
+    if (f == "index") {
+      GC_TRY(Dim d, dim({}));
+      GC_CHECK(expect(")"));
+      return Expr::index(std::move(d));
+    }
+    if (f == "cast") {
+      GC_TRY(Expr e, expr(depth + 1));
+      GC_CHECK(expect(","));
+      GC_TRY(DType t, dtype());
+      GC_CHECK(expect(")"));
+      return Expr::make(ScalarOp::kCast, t, {e});
+    }
+    if (auto t = dtype_from_name(f)) {
+      if (at_number()) {
+        GC_TRY(Expr e, number(*t));
+        GC_CHECK(expect(")"));
+        return e;
+      }
+      GC_TRY(Expr e, expr(depth + 1));
+      GC_CHECK(expect(")"));
+      return Expr::make(ScalarOp::kCast, *t, {e});
+    }
+    auto op = scalar_op_from_name(f);
+    if (!op) return error(fmt::format("'{}' is no function", f));
+    std::vector<Expr> args;
+    while (!eat(")")) {
+      GC_TRY(Expr e, expr(depth + 1));
+      args.push_back(std::move(e));
+      if (!eat(",") && peek() != ')') return error("expected ',' or ')'");
+    }
+    size_t want = *op == ScalarOp::kPhilox                          ? 5
+                  : *op == ScalarOp::kSelect                        ? 3
+                  : *op == ScalarOp::kIsNan || *op < ScalarOp::kAdd ? 1
+                                                                    : 2;
+    if (args.size() != want) return error(fmt::format("{} takes {} operands, not {}", f, want, args.size()));
+    DType t = args[*op == ScalarOp::kSelect ? 1 : 0].type();
+    if (*op == ScalarOp::kIsNan || (*op >= ScalarOp::kEq && *op <= ScalarOp::kGe)) t = DType::kBool;
+    if (*op == ScalarOp::kPhilox) t = DType::kU32;
+    return Expr::make(*op, t, std::move(args));
+  }
+  Result<Expr> number_or_typed(DType t) {
+    size_t save = i_;
+    if (auto n = identifier(); n.ok() && dtype_from_name(*n) && eat("(")) {
+      GC_TRY(Expr e, number(t));
+      GC_CHECK(expect(")"));
+      return e;
+    }
+    i_ = save;
+    return number(t);
+  }
+  Result<Expr> expr(int depth = 0) {
+    GC_TRY(Expr a, primary(depth));
+    constexpr std::pair<std::string_view, ScalarOp> kOps[] = {
+        {"==", ScalarOp::kEq}, {"!=", ScalarOp::kNe}, {"<=", ScalarOp::kLe}, {">=", ScalarOp::kGe},
+        {"<", ScalarOp::kLt},  {">", ScalarOp::kGt},  {"+", ScalarOp::kAdd}, {"-", ScalarOp::kSub},
+        {"*", ScalarOp::kMul}, {"/", ScalarOp::kDiv}};
+    for (auto& [text, op] : kOps) {
+      if (!eat(text)) continue;
+      GC_TRY(Expr b, primary(depth));
+      bool comparison = op >= ScalarOp::kEq && op <= ScalarOp::kGe;
+      return Expr::make(op, comparison ? DType::kBool : a.type(), {a, b});
+    }
+    return a;
+  }
+
+  Result<ReduceOp> reduce_op() {
+    for (ReduceOp op : {ReduceOp::kAdd, ReduceOp::kMul, ReduceOp::kMax, ReduceOp::kMin})
+      if (eat_word(reduce_name(op))) return op;
+    return error("expected add, mul, max or min");
+  }
+  Status loop_head(Stmt* s) {
+    if (eat_word("serial"))
+      s->loop.kind = LoopKind::kSerial;
+    else if (eat_word("parallel"))
+      s->loop.kind = LoopKind::kParallel;
+    else if (eat_word("unroll"))
+      s->loop.kind = LoopKind::kUnroll;
+    else if (eat_word("vector")) {
+      s->loop.kind = LoopKind::kVector;
+      GC_CHECK(expect("<"));
+      GC_TRY(int64_t w, integer());
+      GC_CHECK(expect(">"));
+      int64_t u = 1;
+      if (eat_word("unroll")) {
+        GC_TRY(u, integer());
+      }
+      if (w < 1 || w > 1024 || u < 1 || u > 64) return error("vector width 1..1024, unroll 1..64");
+      s->loop.width = static_cast<int>(w);
+      s->loop.unroll = static_cast<int>(u);
+    } else {
+      return error("expected a statement");
+    }
+    GC_TRY(s->name, identifier());
+    GC_CHECK(expect("in"));
+    GC_TRY(s->lo, dim({".."}));
+    GC_CHECK(expect(".."));
+    if (eat("min(")) {
+      do {
+        GC_TRY(Dim d, dim({","}));
+        s->hi.push_back(std::move(d));
+      } while (eat(","));
+      GC_CHECK(expect(")"));
+    } else {
+      GC_TRY(Dim d, dim({"{", "step "}));
+      s->hi.push_back(std::move(d));
+    }
+    if (eat_word("step")) {
+      GC_TRY(s->step, integer());
+      if (s->step < 1) return error("a step is at least 1");
+    }
+    return ok_status();
+  }
+
+  bool at_let() {  // %a = or %a, %b =
+    size_t save = i_;
+    bool let = false;
+    while (eat("%")) {
+      if (!identifier().ok()) break;
+      if (eat(",")) continue;
+      let = peek() == '=' && s_.substr(i_, 2) != "==";
+      break;
+    }
+    i_ = save;
+    return let;
+  }
+
+  Status block(StmtList* out, int depth, Stmt* reduce = nullptr) {
+    if (depth > 64) return error("loops are nested more than 64 deep");
+    while (!eat("}")) {
+      if (i_ >= s_.size()) return error("'}' is missing");
+      if (reduce && (eat_word("yield") || (out->empty() && !at_statement()))) {
+        for (size_t j = 0; j < reduce->reductions.size(); ++j) {
+          if (j) GC_CHECK(expect(","));
+          GC_TRY(reduce->reductions[j].value, expr());
+        }
+        return expect("}");
+      }
+      Stmt s;
+      GC_CHECK(statement(&s, depth));
+      out->push_back(std::move(s));
+    }
+    if (reduce) return error("the reduce yields nothing");
+    return ok_status();
+  }
+
+  bool at_statement() {
+    if (peek() == '%') return at_let();
+    for (std::string_view w : {"store", "if", "prefetch", "dot", "register", "stack", "scratch", "serial",
+                               "parallel", "unroll", "vector", "yield"})
+      if (at_word(w)) return true;
+    return false;
+  }
+
+  Status statement(Stmt* s, int depth) {
+    if (peek() == '%') {
+      std::vector<std::string> names;
+      do {
+        GC_TRY(std::string n, name());
+        names.push_back(std::move(n));
+      } while (eat(","));
+      GC_CHECK(expect("="));
+      if (eat_word("reduce")) {
+        s->kind = StmtKind::kReduce;
+        for (size_t j = 0; j < names.size(); ++j) {
+          if (j) GC_CHECK(expect(","));
+          GC_TRY(ReduceOp op, reduce_op());
+          s->reductions.push_back({names[j], op, {}});
+        }
+        GC_CHECK(loop_head(s));
+        GC_CHECK(expect("{"));
+        GC_CHECK(block(&s->body, depth + 1, s));
+        for (const Reduction& r : s->reductions) types_[r.name] = r.value.type();
+        return ok_status();
+      }
+      if (names.size() != 1) return error("only a reduce has several results");
+      s->kind = StmtKind::kLet;
+      s->name = names[0];
+      GC_TRY(s->value, expr());
+      types_[s->name] = s->value.type();
+      return ok_status();
+    }
+    if (eat_word("store")) {
+      s->kind = StmtKind::kStore;
+      GC_TRY(s->buffer, buffer());
+      GC_TRY(s->index, index());
+      GC_CHECK(expect("="));
+      GC_TRY(s->value, expr());
+      if (eat_word("if")) {
+        GC_TRY(s->guards, guards());
+      }
+      return ok_status();
+    }
+    if (eat_word("prefetch")) {
+      s->kind = StmtKind::kPrefetch;
+      GC_TRY(s->buffer, buffer());
+      GC_TRY(s->index, index());
+      return ok_status();
+    }
+    if (eat_word("dot")) {
+      s->kind = StmtKind::kDot;
+      GC_TRY(s->buffer, buffer());
+      GC_TRY(s->index, index());
+      GC_CHECK(expect("+="));
+      GC_TRY(s->a, buffer());
+      GC_TRY(s->a_index, index());
+      GC_CHECK(expect("*"));
+      GC_TRY(s->b, buffer());
+      GC_TRY(s->b_index, index());
+      GC_CHECK(expect("group"));
+      GC_TRY(int64_t group, integer());
+      s->group = static_cast<int>(group);
+      if (eat_word("if")) {
+        GC_TRY(s->guards, guards());
+      }
+      return ok_status();
+    }
+    if (eat_word("if")) {
+      s->kind = StmtKind::kIf;
+      GC_TRY(s->guards, guards());
+      GC_CHECK(expect("{"));
+      GC_CHECK(block(&s->body, depth + 1));
+      if (eat_word("else")) {
+        GC_CHECK(expect("{"));
+        GC_CHECK(block(&s->orelse, depth + 1));
+      }
+      return ok_status();
+    }
+    for (BufferKind kind : {BufferKind::kRegister, BufferKind::kStack, BufferKind::kScratch}) {
+      if (!eat_word(kind_name(kind))) continue;
+      s->kind = StmtKind::kDeclare;
+      LoopBuffer b;
+      b.kind = kind;
+      b.written = true;
+      GC_CHECK(buffer_type(&b));
+      if (eat("=")) {
+        GC_TRY(s->value, number_or_typed(b.type));
+      }
+      s->buffer = static_cast<int>(k_.buffers.size());
+      k_.buffers.push_back(std::move(b));
+      return ok_status();
+    }
+    s->kind = StmtKind::kFor;
+    GC_CHECK(loop_head(s));
+    GC_CHECK(expect("{"));
+    return block(&s->body, depth + 1);
+  }
+
+  std::string_view s_;
+  size_t i_ = 0;
+  Kernel k_;
+  std::map<std::string, DType> types_;
+};
+
+}  // namespace
+
+std::string print_kernel(const Kernel& k) {
+  Printer p(k);
+  std::string args;
+  for (const LoopBuffer& b : k.buffers) {
+    if (b.kind != BufferKind::kArg) continue;
+    args += fmt::format("{}{}%{}: {}[{}]", args.empty() ? "" : ", ", b.written ? "mut " : "", b.name,
+                        dtype_name(b.type), dims(b.shape));
+    if (b.alias >= 0) args += " alias " + p.buffer(b.alias);
+  }
+  p.out = fmt::format("kernel @{}({})", k.name, args);
+  if (!k.params.empty()) p.out += fmt::format(" params({})", fmt::join(k.params, ", "));
+  p.out += " {\n";
+  p.block(k.body, 1);
+  p.out += "}\n";
+  return std::move(p.out);
+}
+
+Result<Kernel> parse_kernel(std::string_view text) { return Parser(text).kernel(); }
+
+std::string describe_stmt(const Kernel& k, const Stmt& s) { return Printer(k).head(s); }
+
+}  // namespace graphc

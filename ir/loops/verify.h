@@ -1,0 +1,21 @@
+// Checks a loop program's invariants: names and scopes, types, ranks, what registers and parallel loops
+// allow, races that can be decided and bounds that can be proved. Run before every emission.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ir/loops/loops.h"
+
+namespace graphc {
+
+struct VerifyReport {
+  int proved = 0;                     // accesses shown to be in bounds, whatever the sizes are
+  std::vector<std::string> unproved;  // the others, as text; the interpreter checks them at run time
+};
+
+// The first broken invariant, naming the statement. An access is an error only if it is provably out of
+// bounds; those that can't be decided are listed in the report.
+Status verify_kernel(const Kernel& k, VerifyReport* report = nullptr);
+
+}  // namespace graphc
