@@ -147,7 +147,7 @@ class Reader {
     for (const auto* s : list(in.symbols())) p.symbols.push_back({text(s->name()), s->min(), s->max()});
     for (const auto* s : list(in.sizes())) {
       if (!s->code()) return invalid("a size expression is empty");
-      GC_TRY(SizeExpr e, SizeExpr::from_code({s->code()->data(), s->code()->size()}, p.symbols.size()));
+      GC_TRY(SizeExpr e, SizeExpr::from_code(longs(s->code()), p.symbols.size()));
       sizes_.push_back(std::move(e));
     }
     if (const auto* m = in.meta()) {
@@ -173,6 +173,12 @@ class Reader {
     if (v) out.assign(v->begin(), v->end());
     return out;
   }
+  // The verifier looks at the alignment of a vector's length, not of its 8-byte elements.
+  static std::vector<int64_t> longs(const fb::Vector<int64_t>* v) {
+    std::vector<int64_t> out(v ? v->size() : 0);
+    if (!out.empty()) std::memcpy(out.data(), v->Data(), out.size() * sizeof(int64_t));
+    return out;
+  }
   static std::string text(const fb::String* s) { return s ? s->str() : std::string(); }
   static Bytes bytes(const fb::Vector<uint8_t>* v) {
     return v ? Bytes(reinterpret_cast<const std::byte*>(v->data()), v->size()) : Bytes();
@@ -194,7 +200,7 @@ class Reader {
     out.name = text(v.name());
     out.kind = static_cast<VariableRole>(v.kind());
     out.dtype = static_cast<DType>(v.dtype());
-    if (v.shape()) out.shape.assign(v.shape()->begin(), v.shape()->end());
+    out.shape = longs(v.shape());
     if (const auto* i = v.init()) {
       out.init = InitSpec{text(i->name()), {}};
       for (const auto* a : list(i->attrs())) out.init->attrs.emplace_back(text(a->name()), a->value());
