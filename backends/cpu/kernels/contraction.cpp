@@ -1,0 +1,457 @@
+// Template "contraction", outer form: C[m, n] += A[m, k] * B[k, n] with vectors along n.
+//
+//   parallel batch, block of n (NC columns), block of m (MB rows)
+//     for each block of k (KC)
+//       pack B [KC x NC] through the reader, vectors along n: padding, strides and im2col happen here
+//       pack A [MB x KC] if it can't be broadcast from where it lies
+//       for each tile of NR columns (its B panel stays in L1), for each tile of MR rows
+//         MR x NR accumulators in registers, one rank-1 update per k
+//     epilogue by the writer: straight from the tile if there is one block of k, else from the block of C
+//
+// The order in which k is added up depends on KC only, so results don't depend on threads or blocks of m and n.
+// The dot form (vectors along k) is in contraction_dot.cpp.
+#include "backends/cpu/kernels/contraction_plan.h"
+
+namespace graphc {
+namespace {
+
+class OuterForm {
+ public:
+  OuterForm(const ContractionPlan& plan, const Func& region, const LowerOptions& options)
+      : p_(plan),
+        f_(plan.form),
+        region_(region),
+        b_(region, options.name, plan.roots, plan.cut, plan.results),
+        lanes_(options.features.lanes(static_cast<int>(dtype_size(plan.acc_type)))) {}
+
+  Result<LoweredRegion> lower() {
+    choose();
+    nest_batch(0);
+    Dim work = Dim(int64_t{mb_}) * nc_;
+    for (const Dim& k : p_.k.group_sizes) work *= k;
+    // in multiply-adds; a task is some 20k cycles of two vector operations each
+    int64_t task = 20000 * 2 * lanes_;
+    Dim grain(1);
+    if (auto w = work.as_constant()) grain = Dim(std::max<int64_t>(1, task / std::max<int64_t>(1, *w)));
+    GC_TRY(KernelStep step, b_.finish(grain));
+    LoweredRegion out;
+    out.steps.push_back(std::move(step));
+    return out;
+  }
+
+ private:
+  // Tile and block sizes, by shape.
+  void choose() {
+    m_const_ = p_.m_total.as_constant();
+    n_box_ = make_box(p_.n, 1 << 30);
+    auto n_const = product(p_.n.group_sizes).as_constant();
+    direct_b_ = p_.b_dense_n && p_.n.count() == 1 && m_const_ && *m_const_ <= 4;
+    int registers = p_.registers;
+    int64_t nc_max = direct_b_ ? 256 : 480;
+    n_box_ = make_box(p_.n, nc_max);
+    // an even number of blocks to share out, of no less than a few tiles each
+    if (auto size = p_.n.group_sizes[n_box_.part].as_constant(); size && *size > 0) {
+      int64_t blocks = (*size + n_box_.block - 1) / n_box_.block;
+      int64_t even = blocks > 1 ? (blocks + 1) / 2 * 2 : 1;
+      int64_t block = (*size + even - 1) / even;
+      if (block * n_box_.suffix >= 128 || blocks > 1) n_box_.block = std::max<int64_t>(1, block);
+      if (n_box_.part + 1 == p_.n.count()) {
+        int64_t unit = lanes_;
+        n_box_.block = (n_box_.block + unit - 1) / unit * unit;
+      }
+    } else if (n_box_.part + 1 == p_.n.count()) {
+      n_box_.block = std::max<int64_t>(lanes_, n_box_.block / (4 * lanes_) * (4 * lanes_));
+    }
+    nc_ = n_box_.block * n_box_.suffix;
+    int64_t columns = nc_;
+    if (n_const && *n_const > 0) columns = std::min(columns, *n_const);
+    TileShape tile = choose_tile(m_const_, columns, lanes_, registers);
+    mr_ = tile.mr;
+    nv_ = tile.nv;
+    nr_ = nv_ * lanes_;
+    // room for whole vectors, an odd number of them: rows then spread over all sets of the cache
+    int64_t vectors = (nc_ + lanes_ - 1) / lanes_;
+    if (!direct_b_) vectors = std::max<int64_t>(vectors, (nc_ + nr_ - 1) / nr_ * nv_);
+    pitch_ = (vectors | 1) * lanes_;
+
+    int64_t element = static_cast<int64_t>(dtype_size(p_.acc_type));
+    int64_t kc_max = std::max<int64_t>(16, 28 * 1024 / (nr_ * element));
+    k_box_ = make_box(p_.k, direct_b_ ? int64_t{1} << 30 : kc_max);
+    kc_ = k_box_.block * k_box_.suffix;
+    one_block_ = k_box_.part == 0 && p_.k.group_sizes[0].as_constant() &&
+                 *p_.k.group_sizes[0].as_constant() <= k_box_.block && *p_.k.group_sizes[0].as_constant() > 0;
+
+    // Rows per item: all of them, unless there would be too few items to share out.
+    Dim items = product(p_.batch.group_sizes);
+    for (size_t g = 0; g < n_box_.part; ++g) items *= p_.n.group_sizes[g];
+    items *= ceildiv(p_.n.group_sizes[n_box_.part], n_box_.block);
+    int64_t m = m_const_ ? *m_const_ : 256;
+    int64_t have = items.as_constant().value_or(4);
+    int64_t want = have >= 4 ? 1 : have >= 2 ? 2 : 4;
+    int64_t rows = std::max<int64_t>((m + want - 1) / want, std::min<int64_t>(m, 4 * mr_));
+    rows = std::min<int64_t>(rows, 256);
+    mb_ = std::max<int64_t>(mr_, (rows + mr_ - 1) / mr_ * mr_);
+
+    // A in place: a plain load, exact row counts, and rows that don't fall into the same cache sets
+    direct_a_ = p_.a_plain && m_const_;
+    if (direct_a_ && p_.a_dense_k && !p_.a_row_stride.is_constant(0)) {
+      auto stride = p_.a_row_stride.as_constant();
+      if (!stride || (*stride * element % 2048 == 0 && mr_ > 6)) direct_a_ = false;
+    }
+    a_by_m_ = !direct_a_ && p_.a_dense_m && !p_.a_dense_k;
+    a_pitch_ = a_by_m_ ? mb_ + 16 : (kc_ + 15) / 16 * 16 + 16;
+    // runs of k axes that the kernel loop goes through as one
+    runs_ = k_runs(p_, k_box_, direct_a_ ? &p_.a_access : nullptr, direct_b_ ? &p_.b_access : nullptr);
+  }
+
+  void nest_batch(size_t g) {
+    if (g == p_.batch.count()) return nest_n(0);
+    if (p_.batch.group_sizes[g].is_constant(1)) {
+      batch_.push_back(0);
+      nest_batch(g + 1);
+      return;
+    }
+    b_.loop(parallel(), "b", 0, p_.batch.group_sizes[g], [&](Dim v) {
+      batch_.push_back(v);
+      nest_batch(g + 1);
+    });
+  }
+
+  void nest_n(size_t g) {
+    if (g < n_box_.part) {
+      b_.loop(parallel(), "no", 0, p_.n.group_sizes[g], [&](Dim v) {
+        n_outer_.push_back(v);
+        nest_n(g + 1);
+      });
+      return;
+    }
+    Dim blocks = ceildiv(p_.n.group_sizes[g], n_box_.block);
+    b_.loop(parallel(), "nb", 0, blocks, [&](Dim nb) {
+      n0_ = nb * n_box_.block;
+      n_count_ = (p_.n.group_sizes[g] - n0_) * n_box_.suffix;
+      b_.loop(parallel(), "mb", 0, ceildiv(p_.m_total, mb_), [&](Dim mb) {
+        m0_ = mb * mb_;
+        m_block_ = mb;
+        item();
+      });
+    });
+  }
+
+  void item() {
+    KernelBuilder& k = b_.k();
+    if (!direct_b_) bp_ = k.scratch("bp", p_.acc_type, {kc_ * pitch_});
+    if (!direct_a_) ap_ = k.scratch("ap", p_.acc_type, {(a_by_m_ ? kc_ : mb_) * a_pitch_});
+    if (!one_block_) {
+      c_ = k.scratch("c", p_.acc_type, {mb_ * pitch_});
+      Dim size(mb_ * pitch_);
+      b_.loop(vector(lanes_, 4), "z", 0, size,
+              [&](Dim z) { k.store(c_, {z}, Expr::constant(0, p_.acc_type)); });
+    } else {
+      c_ = k.stack("c", p_.acc_type, {Dim(mr_ * nr_)});
+    }
+    nest_k(0);
+    if (!one_block_) epilogue(0, 0, mb_, nc_, pitch_);
+  }
+
+  void nest_k(size_t g) {
+    if (g < k_box_.part) {
+      b_.loop(serial(), "ko", 0, p_.k.group_sizes[g], [&](Dim v) {
+        k_outer_.push_back(v);
+        nest_k(g + 1);
+        k_outer_.pop_back();
+      });
+      return;
+    }
+    Dim size = p_.k.group_sizes[g];
+    if (one_block_) {
+      k0_ = 0;
+      k_block();
+      return;
+    }
+    b_.loop(serial(), "kb", 0, ceildiv(size, k_box_.block), [&](Dim kb) {
+      k0_ = kb * k_box_.block;
+      k_block();
+    });
+  }
+
+  void k_block() {
+    if (!direct_b_) pack_b();
+    if (!direct_a_) pack_a();
+    int64_t full = nc_ / nr_, rest = nc_ - full * nr_;
+    int tail_vectors = static_cast<int>((rest + lanes_ - 1) / lanes_);
+    bool symbolic_n = !product(p_.n.group_sizes).is_constant();
+    if (full > 0) {
+      Dim limit = ceildiv(n_count_, nr_);
+      bool single = full == 1;
+      auto column = [&](Dim nt) { rows_of(nv_, nt * nr_); };
+      if (single)
+        column(0);
+      else
+        b_.loop(serial(), "nt", 0, full, column, limit);
+    }
+    if (tail_vectors > 0) {
+      Dim start(full * nr_);
+      if (symbolic_n || !(n_count_.is_constant()))
+        b_.k().if_then({n_count_ - start - 1}, [&] { b_.scoped([&] { rows_of(tail_vectors, start); }); });
+      else
+        rows_of(tail_vectors, start);
+    }
+  }
+
+  // All row tiles for the columns n_local .. n_local + nv * lanes.
+  void rows_of(int nv, Dim n_local) {
+    if (!m_const_) {
+      b_.loop(
+          serial(), "mt", 0, mb_ / mr_, [&](Dim mt) { tile(mr_, nv, mt * mr_, n_local); },
+          ceildiv(p_.m_total - m0_, mr_));
+      return;
+    }
+    int64_t m = *m_const_, full = m / mr_, blocks = (m + mb_ - 1) / mb_;
+    int rest = static_cast<int>(m - full * mr_);
+    int64_t tiles = mb_ / mr_;
+    if (full > 0) {
+      if (tiles == 1 || (blocks == 1 && full == 1)) {
+        auto go = [&] { tile(mr_, nv, 0, n_local); };
+        // the last block may hold nothing but the rest
+        if (blocks > 1 && rest > 0)
+          b_.k().if_then({Dim(full - 1) - m_block_}, [&] { b_.scoped(go); });
+        else
+          go();
+      } else {
+        b_.loop(
+            serial(), "mt", 0, tiles, [&](Dim mt) { tile(mr_, nv, mt * mr_, n_local); },
+            floordiv(Dim(m) - m0_, mr_));
+      }
+    }
+    if (rest > 0) {
+      Dim start(full * mr_ - (blocks - 1) * mb_);
+      if (blocks > 1)
+        b_.k().if_then({m_block_ - (blocks - 1)}, [&] { b_.scoped([&] { tile(rest, nv, start, n_local); }); });
+      else
+        tile(rest, nv, start, n_local);
+    }
+  }
+
+  void tile(int mr, int nv, Dim m_local, Dim n_local) {
+    KernelBuilder& k = b_.k();
+    std::optional<double> zero;
+    if (one_block_) zero = 0.0;
+    Buffer acc = k.registers("acc", p_.acc_type, {mr, nv * lanes_}, zero);
+    auto each = [&](const std::function<void(Dim i, Dim column)>& body) {
+      b_.loop(vector(lanes_), "l", 0, lanes_, [&](Dim l) {
+        b_.loop(unrolled(), "i", 0, mr, [&](Dim i) {
+          b_.loop(unrolled(), "v", 0, nv, [&](Dim v) { body(i, v * lanes_ + l); });
+        });
+      });
+    };
+    if (!one_block_)
+      each([&](Dim i, Dim c) { k.store(acc, {i, c}, c_.load({(m_local + i) * pitch_ + n_local + c})); });
+    std::function<void(size_t, Coords)> loops = [&](size_t r, Coords at) {
+      if (r < runs_.size()) {
+        Dim hi = Dim(runs_[r].size), limit = hi;
+        if (r == 0) limit = (p_.k.group_sizes[k_box_.part] - k0_) * runs_[0].inner;
+        if (r == 0 && one_block_) hi = limit;
+        auto body = [&](Dim v) {
+          Coords next = at;
+          next.push_back(v);
+          loops(r + 1, next);
+        };
+        if (hi == limit)
+          b_.loop(serial(), "k", 0, hi, body);
+        else
+          b_.loop(serial(), "k", 0, hi, body, limit);
+        return;
+      }
+      Dim dense(0);
+      for (size_t i = 0; i < runs_.size(); ++i) dense = dense + at[i] * runs_[i].after;
+      Coords kc = run_coords(p_, k_box_, runs_, k_outer_, k0_, at, b_.ranges());
+      b_.loop(vector(lanes_), "l", 0, lanes_, [&](Dim l) {
+        b_.loop(unrolled(), "i", 0, mr, [&](Dim i) {
+          Expr a = k.let("a", a_element(m_local + i, dense, kc));
+          b_.loop(unrolled(), "v", 0, nv, [&](Dim v) {
+            Dim c = v * lanes_ + l;
+            Expr x = direct_b_ ? b_element(kc, n_local + c) : bp_.load({dense * pitch_ + n_local + c});
+            k.store(acc, {i, c}, acc.load({i, c}) + a * x);
+          });
+        });
+      });
+    };
+    loops(0, {});
+    if (one_block_) {
+      each([&](Dim i, Dim c) { k.store(c_, {i * nr_ + c}, acc.load({i, c})); });
+      epilogue(m_local, n_local, mr, int64_t{nv} * lanes_, nr_);
+    } else {
+      each([&](Dim i, Dim c) { k.store(c_, {(m_local + i) * pitch_ + n_local + c}, acc.load({i, c})); });
+    }
+  }
+
+  Expr a_element(const Dim& m_local, const Dim& dense, const Coords& kc) {
+    if (!direct_a_)
+      return ap_.load({a_by_m_ ? dense * a_pitch_ + m_local : m_local * a_pitch_ + dense});
+    return read_a(m0_ + m_local, kc);
+  }
+
+  Expr read_a(const Dim& m, const Coords& kc) {
+    ContractionPoint at = f_.at_a(batch_coords(), delinearize(f_.m, m, b_.ranges()), kc);
+    return cast(b_.element(f_.a, at.at, guards_of(at), 0.0), p_.acc_type);
+  }
+
+  std::vector<Dim> guards_of(const ContractionPoint& at) {
+    std::vector<Dim> out;
+    for (const Dim& g : at.guards) {
+      Dim s = b_.simplify(g);
+      if (!b_.ranges().provably_nonnegative(s)) out.push_back(s);
+    }
+    return out;
+  }
+
+  // B in place: columns past the end read as 0.
+  Expr b_element(const Coords& kc, const Dim& n_local) {
+    Dim n = n0_ + n_local;
+    ContractionPoint at = f_.at_b(batch_coords(), kc, p_.n.coords({n}, b_.ranges()));
+    at.guards.push_back(p_.n.group_sizes[0] - 1 - n);
+    return cast(b_.element(f_.b, at.at, guards_of(at), 0.0), p_.acc_type);
+  }
+
+  Coords batch_coords() { return p_.batch.coords(batch_, b_.ranges()); }
+
+  void pack_b() {
+    // local axes of k, then of n, the innermost of n as vectors
+    std::vector<Dim> kv = k_outer_;
+    std::function<void(size_t, Dim)> over_k, over_n;
+    std::vector<Dim> nv;
+    Dim dense_k;
+    over_k = [&](size_t g, Dim dense) {
+      if (g == p_.k.count()) {
+        dense_k = dense;
+        nv = n_outer_;
+        over_n(n_box_.part, Dim(0));
+        return;
+      }
+      local_loop(p_.k, k_box_, g, k0_, serial(), "kk", [&](Dim local, Dim global) {
+        kv.push_back(global);
+        over_k(g + 1, dense * axis_extent(p_.k, k_box_, g) + local);
+        kv.pop_back();
+      });
+    };
+    over_n = [&](size_t g, Dim dense) {
+      bool last = g + 1 == p_.n.count();
+      local_loop(p_.n, n_box_, g, n0_, last ? vector(lanes_) : serial(), "j", [&](Dim local, Dim global) {
+        nv.push_back(global);
+        Dim d = dense * axis_extent(p_.n, n_box_, g) + local;
+        if (last) {
+          ContractionPoint at =
+              f_.at_b(batch_coords(), p_.k.coords(kv, b_.ranges()), p_.n.coords(nv, b_.ranges()));
+          Expr x = cast(b_.element(f_.b, at.at, guards_of(at), 0.0), p_.acc_type);
+          b_.k().store(bp_, {dense_k * pitch_ + d}, x);
+        } else {
+          over_n(g + 1, d);
+        }
+        nv.pop_back();
+      });
+    };
+    over_k(k_box_.part, Dim(0));
+  }
+
+  // A loop over the part of axis g that lies in the current block.
+  void local_loop(const AxisGroups& axes, const Box& box, size_t g, const Dim& start, LoopSpec spec,
+                  std::string_view name, const std::function<void(Dim, Dim)>& body) {
+    if (g == box.part) {
+      Dim left = axes.group_sizes[g] - start;
+      b_.loop(
+          spec, name, 0, box.block,
+          [&](Dim v) {
+            b_.ranges().set(*v.as_symbol(), 0, left - 1);
+            body(v, start + v);
+          },
+          left);
+    } else {
+      b_.loop(spec, name, 0, axes.group_sizes[g], [&](Dim v) { body(v, v); });
+    }
+  }
+
+  void pack_a() {
+    KernelBuilder& k = b_.k();
+    Dim left = p_.m_total - m0_;
+    std::vector<Dim> kv;
+    std::function<void(size_t, Dim, Dim)> over_k = [&](size_t r, Dim m, Dim dense) {
+      bool last = r + 1 == a_runs_.size();
+      Dim hi = Dim(a_runs_[r].size);
+      std::optional<Dim> limit;
+      if (r == 0) limit = (p_.k.group_sizes[k_box_.part] - k0_) * a_runs_[0].inner;
+      b_.loop(
+          last && !a_by_m_ ? vector(lanes_) : serial(), "kk", 0, hi,
+          [&](Dim v) {
+            kv.push_back(v);
+            Dim d = dense + v * a_runs_[r].after;
+            if (last) {
+              Coords kc = run_coords(p_, k_box_, a_runs_, k_outer_, k0_, kv, b_.ranges());
+              if (a_by_m_)
+                b_.loop(
+                    vector(lanes_), "i", 0, mb_,
+                    [&](Dim i) { k.store(ap_, {d * a_pitch_ + i}, read_a(m0_ + i, kc)); }, left);
+              else
+                k.store(ap_, {m * a_pitch_ + d}, read_a(m0_ + m, kc));
+            } else {
+              over_k(r + 1, m, d);
+            }
+            kv.pop_back();
+          },
+          limit);
+    };
+    a_runs_ = k_runs(p_, k_box_, &p_.a_access, nullptr);
+    if (a_by_m_)
+      over_k(0, 0, 0);
+    else
+      b_.loop(serial(), "i", 0, mb_, [&](Dim i) { over_k(0, i, 0); }, left);
+  }
+
+  // Hands the finished elements (m0 + m_local + i, n block + n_local + j), which lie at c_[i * pitch + j], to
+  // the writer.
+  void epilogue(Dim m_local, Dim n_local, int64_t rows, int64_t columns, int64_t pitch) {
+    b_.loop(
+        serial(), "i", 0, rows,
+        [&](Dim i) {
+          b_.loop(
+              vector(lanes_, 2), "j", 0, columns,
+              [&](Dim j) {
+                Coords nc = box_coords(p_.n, n_box_, n_outer_, n0_, n_local + j, b_.ranges());
+                Coords at = f_.at_c(batch_coords(), delinearize(f_.m, m0_ + m_local + i, b_.ranges()),
+                                    p_.n.coords(nc, b_.ranges()));
+                write_results(b_, region_, p_, at, c_.load({i * pitch + j}));
+              },
+              n_count_ - n_local);
+        },
+        p_.m_total - m0_ - m_local);
+  }
+
+  const ContractionPlan& p_;
+  const ContractionForm& f_;
+  const Func& region_;
+  RegionBuilder b_;
+  int lanes_;
+  std::optional<int64_t> m_const_;
+  bool direct_a_ = false, direct_b_ = false, a_by_m_ = false, one_block_ = false;
+  int mr_ = 1, nv_ = 1;
+  int64_t nr_ = 1, nc_ = 1, mb_ = 1, kc_ = 1, pitch_ = 1, a_pitch_ = 1;
+  Box n_box_, k_box_;
+  std::vector<KRun> runs_, a_runs_;
+  // the current item
+  Coords batch_, n_outer_, k_outer_;
+  Dim n0_, n_count_, m0_, m_block_, k0_;
+  Buffer bp_, ap_, c_;
+};
+
+}  // namespace
+
+Result<LoweredRegion> lower_outer_form(const ContractionPlan& plan, const Func& region,
+                                       const LowerOptions& options) {
+  return OuterForm(plan, region, options).lower();
+}
+
+Result<LoweredRegion> lower_contraction(const Func& region, const LowerOptions& options) {
+  GC_TRY(ContractionPlan plan, plan_contraction(region, options));
+  return plan.dot ? lower_dot_form(plan, region, options) : lower_outer_form(plan, region, options);
+}
+
+}  // namespace graphc

@@ -1,0 +1,41 @@
+// One form for dot_general, convolution and both its gradients:
+//
+//   C[batch][m, n] = sum over k of A[batch][m, k] * B[batch][k, n]
+//
+// where batch, m, n and k are lists of axes and the operands' elements are found by affine coordinates with
+// guards (outside of which they are 0). n holds the result's innermost axes.
+//
+//   op                        batch   m         n            k
+//   dot_general               batch   a free    b free       contracted
+//   convolution               N, g    O/g       out spatial  C/g, window
+//   convolution_input_grad    N, g    C/g       in spatial   O/g, window
+//   convolution_weight_grad   g       O/g       C/g, window  N, out spatial
+#pragma once
+
+#include <functional>
+
+#include "backends/cpu/kernels/access.h"
+#include "ir/graph.h"
+#include "runtime/base/result.h"
+
+namespace graphc {
+
+struct ContractionPoint {
+  Coords at;
+  std::vector<Dim> guards;  // where one is negative the element is 0
+};
+
+struct ContractionForm {
+  const Node* core = nullptr;
+  const Value* a = nullptr;
+  const Value* b = nullptr;
+  Shape batch, m, n, k;
+  std::function<ContractionPoint(const Coords& batch, const Coords& m, const Coords& k)> at_a;
+  std::function<ContractionPoint(const Coords& batch, const Coords& k, const Coords& n)> at_b;
+  std::function<Coords(const Coords& batch, const Coords& m, const Coords& n)> at_c;
+};
+
+bool is_contraction(const Node& n);
+Result<ContractionForm> contraction_form(const Node& core);
+
+}  // namespace graphc
