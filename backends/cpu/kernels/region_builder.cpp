@@ -61,17 +61,15 @@ RegionBuilder::RegionBuilder(const Func& region, std::string kernel_name,
     operands_[a] = k_.arg(fmt::format("a{}", i), a->type.dtype, {product(a->type.shape)});
     args_.push_back({KernelArgKind::kOperand, static_cast<int>(i)});
   }
-  // A result may be written over any operand of as many bytes; one such operand can be named.
+  // A result may be written over any operand of as many bytes (passes/alias.h decides).
   for (int r : results) {
     const Value* v = region.body.results[r];
-    std::optional<Buffer> alias;
+    Buffer out = k_.out(fmt::format("r{}", r), v->type.dtype, {product(v->type.shape)});
+    results_[r] = out;
     for (const auto& a : region.body.args)
       if (operands_.count(a.get()) && dtype_size(a->type.dtype) == dtype_size(v->type.dtype) &&
-          product(a->type.shape) == product(v->type.shape)) {
-        alias = operands_[a.get()];
-        break;
-      }
-    results_[r] = k_.out(fmt::format("r{}", r), v->type.dtype, {product(v->type.shape)}, alias);
+          product(a->type.shape) == product(v->type.shape))
+        may_share_.emplace_back(operands_[a.get()].id, out.id);
     args_.push_back({KernelArgKind::kResult, r});
   }
   for (const Workspace& w : workspaces) {
@@ -330,6 +328,19 @@ Result<KernelStep> RegionBuilder::finish(Dim grain) {
   if (!status_.ok()) return status_.error();
   KernelStep s;
   s.kernel = k_.finish();
+  // Buffers that may be the same memory form groups, named by their first buffer.
+  std::vector<int> root(s.kernel.buffers.size());
+  for (size_t i = 0; i < root.size(); ++i) root[i] = static_cast<int>(i);
+  auto find = [&](int i) {
+    while (root[i] != i) i = root[i];
+    return i;
+  };
+  for (auto [a, b] : may_share_) {
+    int x = find(a), y = find(b);
+    root[std::max(x, y)] = std::min(x, y);
+  }
+  for (size_t i = 0; i < root.size(); ++i)
+    if (int r = find(static_cast<int>(i)); r != static_cast<int>(i)) s.kernel.buffers[i].alias = r;
   s.args = args_;
   s.grain = std::move(grain);
   return s;

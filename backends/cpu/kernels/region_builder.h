@@ -95,6 +95,7 @@ class RegionBuilder {
   std::unordered_map<int, Buffer> results_;
   std::vector<Buffer> workspaces_;
   std::vector<KernelArg> args_;
+  std::vector<std::pair<int, int>> may_share_;  // buffers of an operand and a result
   std::unordered_map<const Value*, int> uses_;
   Status status_;
 };

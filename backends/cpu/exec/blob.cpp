@@ -1,0 +1,166 @@
+#include "backends/cpu/exec/blob.h"
+
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "runtime/base/sha256.h"
+
+namespace graphc {
+namespace {
+
+constexpr std::string_view kMagic = "GCCPU01\n";
+constexpr uint64_t kMaxCount = 1 << 16;
+
+class Writer {
+ public:
+  std::string bytes;
+  void u64(uint64_t v) {
+    for (int i = 0; i < 8; ++i) bytes.push_back(static_cast<char>(v >> 8 * i));
+  }
+  void text(std::string_view s) {
+    u64(s.size());
+    bytes.append(s);
+  }
+  void size(const SizeExpr& e) {
+    u64(e.words().size());
+    for (int64_t w : e.words()) u64(static_cast<uint64_t>(w));
+  }
+  void tensor(const CpuBlob::Tensor& t) {
+    u64(static_cast<uint64_t>(t.dtype));
+    u64(t.shape.size());
+    for (const SizeExpr& d : t.shape) size(d);
+  }
+};
+
+class Reader {
+ public:
+  explicit Reader(std::string_view s) : s_(s) {}
+  bool failed = false;
+  bool at_end() const { return s_.empty(); }
+  uint64_t u64() {
+    if (s_.size() < 8) return failed = true, 0;
+    uint64_t v = 0;
+    for (int i = 0; i < 8; ++i) v |= static_cast<uint64_t>(static_cast<unsigned char>(s_[i])) << 8 * i;
+    s_.remove_prefix(8);
+    return v;
+  }
+  uint64_t count() {
+    uint64_t n = u64();
+    // an item is at least 8 bytes
+    if (n > kMaxCount || n > s_.size() / 8) return failed = true, 0;
+    return n;
+  }
+  std::string text() {
+    uint64_t n = u64();
+    if (n > s_.size()) return failed = true, std::string();
+    std::string out(s_.substr(0, n));
+    s_.remove_prefix(n);
+    return out;
+  }
+  SizeExpr size() {
+    std::vector<int64_t> words(count());
+    for (int64_t& w : words) w = static_cast<int64_t>(u64());
+    return SizeExpr(std::move(words));
+  }
+  CpuBlob::Tensor tensor() {
+    CpuBlob::Tensor t;
+    uint64_t type = u64();
+    if (type >= kNumDTypes) return failed = true, t;
+    t.dtype = static_cast<DType>(type);
+    t.shape.resize(count());
+    if (t.shape.size() > 8) return failed = true, t;
+    for (SizeExpr& d : t.shape) d = size();
+    return t;
+  }
+
+ private:
+  std::string_view s_;
+};
+
+}  // namespace
+
+std::string encode_blob(const CpuBlob& b) {
+  Writer w;
+  w.text(b.features);
+  w.u64(b.symbols.size());
+  for (const std::string& s : b.symbols) w.text(s);
+  for (const auto* list : {&b.operands, &b.results}) {
+    w.u64(list->size());
+    for (const CpuBlob::Tensor& t : *list) w.tensor(t);
+  }
+  w.u64(b.workspace_bytes.size());
+  for (const SizeExpr& e : b.workspace_bytes) w.size(e);
+  w.u64(b.steps.size());
+  for (const CpuBlob::Step& s : b.steps) {
+    w.text(s.kernel);
+    w.u64(s.args.size());
+    for (const CpuBlob::Arg& a : s.args) w.u64(uint64_t{a.kind} << 32 | a.index);
+    w.size(s.extent);
+    w.size(s.grain);
+    w.size(s.scratch_bytes);
+  }
+  w.text(b.object);
+  Writer out;
+  out.bytes = kMagic;
+  out.u64(w.bytes.size());
+  auto digest = sha256(w.bytes.data(), w.bytes.size());
+  out.bytes.append(reinterpret_cast<const char*>(digest.data()), digest.size());
+  out.bytes += w.bytes;
+  return std::move(out.bytes);
+}
+
+Result<CpuBlob> decode_blob(std::string_view bytes) {
+  if (bytes.substr(0, kMagic.size()) != kMagic) return invalid("these bytes aren't an executable of the cpu backend");
+  bytes.remove_prefix(kMagic.size());
+  uint64_t length = Reader(bytes).u64();
+  if (bytes.size() < 40 || length != bytes.size() - 40) return invalid("the executable is cut off or has extra bytes");
+  auto digest = sha256(bytes.data() + 40, length);
+  if (std::memcmp(digest.data(), bytes.data() + 8, 32) != 0)
+    return invalid("the executable is damaged: its checksum doesn't agree");
+  Reader r(bytes.substr(40));
+  CpuBlob b;
+  b.features = r.text();
+  b.symbols.resize(r.count());
+  for (std::string& s : b.symbols) s = r.text();
+  for (auto* list : {&b.operands, &b.results}) {
+    list->resize(r.count());
+    for (CpuBlob::Tensor& t : *list) t = r.tensor();
+  }
+  b.workspace_bytes.resize(r.count());
+  for (SizeExpr& e : b.workspace_bytes) e = r.size();
+  b.steps.resize(r.count());
+  for (CpuBlob::Step& s : b.steps) {
+    s.kernel = r.text();
+    s.args.resize(r.count());
+    for (CpuBlob::Arg& a : s.args) {
+      uint64_t v = r.u64();
+      if (v >> 32 > CpuBlob::kWorkspace) r.failed = true;
+      a = {static_cast<uint8_t>(v >> 32), static_cast<uint32_t>(v)};
+    }
+    s.extent = r.size();
+    s.grain = r.size();
+    s.scratch_bytes = r.size();
+  }
+  b.object = r.text();
+  if (r.failed || !r.at_end()) return invalid("the executable is malformed");
+  size_t symbols = b.symbols.size();
+  bool ok = true;
+  for (const auto* list : {&b.operands, &b.results})
+    for (const CpuBlob::Tensor& t : *list)
+      for (const SizeExpr& d : t.shape) ok = ok && d.valid(symbols);
+  for (const SizeExpr& e : b.workspace_bytes) ok = ok && e.valid(symbols);
+  for (const CpuBlob::Step& s : b.steps) {
+    ok = ok && s.extent.valid(symbols) && s.grain.valid(symbols) && s.scratch_bytes.valid(symbols);
+    for (const CpuBlob::Arg& a : s.args) {
+      size_t n = a.kind == CpuBlob::kOperand  ? b.operands.size()
+                 : a.kind == CpuBlob::kResult ? b.results.size()
+                                              : b.workspace_bytes.size();
+      ok = ok && a.index < n;
+    }
+  }
+  if (!ok) return invalid("the executable is malformed: a size or an argument is out of range");
+  return b;
+}
+
+}  // namespace graphc

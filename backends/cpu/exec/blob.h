@@ -1,0 +1,45 @@
+// What a compiled fusion is on disk and in memory: the machine code of its kernels and how to call them. Written
+// by the compiler half (plugin.cpp), read by the execution half. Nothing in a blob is trusted: sizes, indices,
+// size programs and the object file are checked when it is decoded.
+//
+//   "GCCPU01\n" | u64 length of what follows | SHA-256 of what follows | fields below, little-endian
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/cpu/exec/size_expr.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/result.h"
+
+namespace graphc {
+
+struct CpuBlob {
+  struct Tensor {
+    DType dtype = DType::kF32;
+    std::vector<SizeExpr> shape;
+  };
+  enum ArgKind : uint8_t { kOperand, kResult, kWorkspace };
+  struct Arg {
+    uint8_t kind = kOperand;
+    uint32_t index = 0;
+  };
+  struct Step {
+    std::string kernel;
+    std::vector<Arg> args;
+    SizeExpr extent, grain, scratch_bytes;
+  };
+  std::string features;  // CpuFeatures::to_string of what the code needs
+  std::vector<std::string> symbols;
+  std::vector<Tensor> operands, results;
+  std::vector<SizeExpr> workspace_bytes;
+  std::vector<Step> steps;
+  std::string object;  // ELF
+};
+
+std::string encode_blob(const CpuBlob& blob);
+// Errors say what is wrong with the bytes.
+Result<CpuBlob> decode_blob(std::string_view bytes);
+
+}  // namespace graphc

@@ -1,0 +1,39 @@
+// A loaded executable: kernels in memory and the steps that call them. Immutable; run may be called from several
+// threads at a time. A warm run allocates nothing: scratch and workspace memory belong to the threads and
+// grow to what was ever needed.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "backends/cpu/exec/blob.h"
+#include "backends/cpu/exec/kernel_image.h"
+
+namespace graphc {
+
+class CpuExec {
+ public:
+  // How the steps' ranges are shared out: gc_host.parallel_for.
+  struct Parallel {
+    void (*run)(void* ctx, int64_t n, int64_t grain, void (*body)(void* arg, int64_t b, int64_t e), void* arg);
+    void* ctx;
+  };
+  struct TensorRef {
+    void* data;
+    std::span<const int64_t> shape;
+  };
+
+  static Result<std::unique_ptr<CpuExec>> load(CpuBlob blob);
+
+  const CpuBlob& blob() const { return blob_; }
+  // Operands and results in order, dense; symbols in the blob's order. Shapes are checked.
+  Status run(std::span<const TensorRef> operands, std::span<const TensorRef> results,
+             std::span<const int64_t> symbols, const Parallel& parallel) const;
+
+ private:
+  CpuBlob blob_;
+  KernelImage image_;
+  std::vector<KernelFn> kernels_;  // per step
+};
+
+}  // namespace graphc

@@ -1,0 +1,166 @@
+// Compiles a fusion region, runs it as machine code and compares with the reference interpreter.
+//
+//   RegionCase c("map");
+//   Value* x = c.arg({DType::kF32, {Dim::symbol("N"), 4}});
+//   c.result(c.b.exp(x));
+//   c.check({{"N", 7}});
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <random>
+
+#include "backends/cpu/compile.h"
+#include "backends/cpu/exec/cpu_exec.h"
+#include "ir/builder.h"
+#include "ir/interpret.h"
+#include "runtime/base/thread_pool.h"
+
+namespace graphc {
+
+using Sizes = std::map<std::string, int64_t, std::less<>>;
+
+class RegionCase {
+ public:
+  explicit RegionCase(std::string_view kind) : func_(module_.add_func(std::string(kind))), b(module_, func_->body) {}
+  Func& func() { return *func_; }
+
+  Value* arg(TensorType type) {
+    for (const Dim& d : type.shape)
+      d.for_each_symbol([&](const std::string& s) { symbol(s); });
+    return func_->body.add_arg(std::move(type), "a" + std::to_string(func_->body.args.size()));
+  }
+  Value* f32(Shape shape) { return arg({DType::kF32, std::move(shape)}); }
+  void symbol(const std::string& s) {
+    for (const SymbolDef& d : func_->symbols)
+      if (d.name == s) return;
+    func_->symbols.push_back({s, 0, std::nullopt});
+  }
+  void result(Value* v) {
+    func_->body.results.push_back(v);
+    func_->result_names.push_back("r" + std::to_string(func_->body.results.size()));
+  }
+
+  double lo = -1, hi = 1;       // of float operands
+  int64_t int_lo = 0, int_hi = 3;  // of integer operands
+  double tolerance = 4e-6;      // relative to 1 + the largest |value| of the result
+  uint64_t seed = 1;
+  std::vector<HostTensor> inputs;  // drawn if empty
+
+  std::vector<HostTensor> draw(const Sizes& sizes) {
+    std::mt19937_64 rng(seed);
+    std::vector<HostTensor> out;
+    for (const auto& a : func_->body.args) {
+      HostTensor t = HostTensor::zeros(a->type.dtype, shape_of(a->type, sizes));
+      for (int64_t i = 0; i < t.size(); ++i)
+        if (is_float(t.dtype))
+          t.f[i] = static_cast<float>(std::uniform_real_distribution<double>(lo, hi)(rng));
+        else
+          t.i[i] = t.dtype == DType::kBool ? static_cast<int64_t>(rng() & 1)
+                                           : std::uniform_int_distribution<int64_t>(int_lo, int_hi)(rng);
+      out.push_back(HostTensor::from_bytes(t.dtype, t.shape, t.to_bytes().data()));  // rounded
+    }
+    return out;
+  }
+
+  static std::vector<int64_t> shape_of(const TensorType& t, const Sizes& sizes) {
+    std::vector<int64_t> s;
+    for (const Dim& d : t.shape) s.push_back(d.evaluate(sizes).value());
+    return s;
+  }
+
+  // Result bytes of a run on `threads` threads.
+  std::vector<std::vector<std::byte>> run(const CpuExec& exec, const std::vector<HostTensor>& in,
+                                          const Sizes& sizes, int threads) {
+    std::vector<std::vector<std::byte>> in_bytes, out_bytes;
+    std::vector<std::vector<int64_t>> shapes;
+    for (const HostTensor& t : in) {
+      in_bytes.push_back(t.to_bytes());
+      in_bytes.back().resize(in_bytes.back().size() + 64);  // never empty
+      shapes.push_back(t.shape);
+    }
+    for (const Value* r : func_->body.results) {
+      shapes.push_back(shape_of(r->type, sizes));
+      int64_t n = 1;
+      for (int64_t d : shapes.back()) n *= d;
+      // a canary behind the result
+      out_bytes.emplace_back(static_cast<size_t>(n) * dtype_size(r->type.dtype) + 64, std::byte{0xA5});
+    }
+    std::vector<CpuExec::TensorRef> i, o;
+    for (size_t k = 0; k < in.size(); ++k) i.push_back({in_bytes[k].data(), shapes[k]});
+    for (size_t k = 0; k < out_bytes.size(); ++k) o.push_back({out_bytes[k].data(), shapes[in.size() + k]});
+    std::vector<int64_t> symbols;
+    for (const SymbolDef& s : func_->symbols) symbols.push_back(sizes.at(s.name));
+    ThreadPool pool(threads);
+    Status s = exec.run(i, o, symbols, {ThreadPool::c_parallel_for, &pool});
+    EXPECT_TRUE(s.ok()) << s.error().message;
+    for (auto& bytes : out_bytes) {
+      for (size_t k = bytes.size() - 64; k < bytes.size(); ++k)
+        EXPECT_EQ(bytes[k], std::byte{0xA5}) << "written past the end";
+      bytes.resize(bytes.size() - 64);
+    }
+    return out_bytes;
+  }
+
+  void check(const Sizes& sizes = {}) {
+    std::vector<HostTensor> in = inputs.empty() ? draw(sizes) : inputs;
+    VariableValues none;
+    auto want = interpret(module_, *func_, in, none);
+    ASSERT_TRUE(want.ok()) << want.error().message;
+    std::vector<CpuFeatures> machines = {host_features().baseline()};
+    if (host_features().avx512()) machines.push_back(host_features());
+    for (const CpuFeatures& f : machines) {
+      SCOPED_TRACE(f.to_string());
+      auto blob = compile_region(*func_, f);
+      ASSERT_TRUE(blob.ok()) << blob.error().message;
+      std::string bytes = encode_blob(*blob);
+      auto decoded = decode_blob(bytes);
+      ASSERT_TRUE(decoded.ok()) << decoded.error().message;
+      auto exec = CpuExec::load(*std::move(decoded));
+      ASSERT_TRUE(exec.ok()) << exec.error().message;
+      std::vector<std::vector<std::byte>> first;
+      for (int threads : {1, 2, 3, 7}) {
+        auto got = run(**exec, in, sizes, threads);
+        if (threads == 1) {
+          first = got;
+          for (size_t r = 0; r < got.size(); ++r) compare((*want)[r], got[r], r);
+          if (::testing::Test::HasFailure()) return;
+        } else {
+          EXPECT_EQ(got, first) << "other bits on " << threads << " threads";
+        }
+      }
+    }
+  }
+
+  void compare(const HostTensor& want, const std::vector<std::byte>& bytes, size_t r) {
+    HostTensor got = HostTensor::from_bytes(want.dtype, want.shape, bytes.data());
+    double scale = 1;
+    for (int64_t k = 0; k < want.size(); ++k)
+      if (std::isfinite(want.at(k))) scale = std::max(scale, std::fabs(want.at(k)));
+    double eps = want.dtype == DType::kF16 ? 1e-3 : want.dtype == DType::kBF16 ? 8e-3 : 0;
+    int wrong = 0;
+    for (int64_t k = 0; k < want.size() && wrong < 5; ++k) {
+      if (!is_float(want.dtype)) {
+        if (want.i[k] == got.i[k]) continue;
+      } else {
+        double w = want.f[k], g = got.f[k];
+        if (std::isnan(w) && std::isnan(g)) continue;
+        if (w == g || std::fabs(w - g) <= (tolerance + eps) * scale) continue;
+      }
+      ++wrong;
+      ADD_FAILURE() << "result " << r << " element " << k << ": " << got.at(k) << " instead of " << want.at(k);
+    }
+  }
+
+ private:
+  Module module_;
+  Func* func_;
+
+ public:
+  Builder b;
+};
+
+}  // namespace graphc
