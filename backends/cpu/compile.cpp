@@ -12,23 +12,23 @@ namespace {
 // Appends the program for d; symbols by their position in `index`.
 Status append_size(const Dim& d, const std::map<std::string, int64_t, std::less<>>& index,
                    std::vector<int64_t>& out) {
-  out.insert(out.end(), {SizeExpr::kPush, d.constant()});
+  out.insert(out.end(), {CpuSize::kPush, d.constant()});
   for (const DimTerm& t : d.terms()) {
-    out.insert(out.end(), {SizeExpr::kPush, t.coefficient});
+    out.insert(out.end(), {CpuSize::kPush, t.coefficient});
     for (const DimAtomRef& a : t.atoms) {
       if (a->name.empty()) {
         GC_CHECK(append_size(a->num, index, out));
         GC_CHECK(append_size(a->den, index, out));
-        out.push_back(SizeExpr::kFloorDiv);
+        out.push_back(CpuSize::kFloorDiv);
       } else {
         auto it = index.find(a->name);
         if (it == index.end())
           return unsupported(fmt::format("the size '{}' isn't declared by the function", a->name));
-        out.insert(out.end(), {SizeExpr::kSymbol, it->second});
+        out.insert(out.end(), {CpuSize::kSymbol, it->second});
       }
-      out.push_back(SizeExpr::kMul);
+      out.push_back(CpuSize::kMul);
     }
-    out.push_back(SizeExpr::kAdd);
+    out.push_back(CpuSize::kAdd);
   }
   return ok_status();
 }
@@ -44,10 +44,10 @@ Result<CpuBlob> compile_region(const Func& region, const CpuFeatures& features) 
     index.emplace(s.name, static_cast<int64_t>(blob.symbols.size()));
     blob.symbols.push_back(s.name);
   }
-  auto size = [&](const Dim& d) -> Result<SizeExpr> {
+  auto size = [&](const Dim& d) -> Result<CpuSize> {
     std::vector<int64_t> words;
     GC_CHECK(append_size(d, index, words));
-    SizeExpr e(std::move(words));
+    CpuSize e(std::move(words));
     if (!e.valid(blob.symbols.size())) return unsupported(fmt::format("the size {} is nested too deep", d.to_string()));
     return e;
   };
@@ -55,7 +55,7 @@ Result<CpuBlob> compile_region(const Func& region, const CpuFeatures& features) 
     CpuBlob::Tensor out;
     out.dtype = t.dtype;
     for (const Dim& d : t.shape) {
-      GC_TRY(SizeExpr e, size(d));
+      GC_TRY(CpuSize e, size(d));
       out.shape.push_back(std::move(e));
     }
     return out;
@@ -69,7 +69,7 @@ Result<CpuBlob> compile_region(const Func& region, const CpuFeatures& features) 
     blob.results.push_back(std::move(t));
   }
   for (const Dim& d : lowered.workspace_bytes) {
-    GC_TRY(SizeExpr e, size(d));
+    GC_TRY(CpuSize e, size(d));
     blob.workspace_bytes.push_back(std::move(e));
   }
   std::vector<Kernel> kernels;

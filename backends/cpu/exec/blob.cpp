@@ -22,14 +22,14 @@ class Writer {
     u64(s.size());
     bytes.append(s);
   }
-  void size(const SizeExpr& e) {
+  void size(const CpuSize& e) {
     u64(e.words().size());
     for (int64_t w : e.words()) u64(static_cast<uint64_t>(w));
   }
   void tensor(const CpuBlob::Tensor& t) {
     u64(static_cast<uint64_t>(t.dtype));
     u64(t.shape.size());
-    for (const SizeExpr& d : t.shape) size(d);
+    for (const CpuSize& d : t.shape) size(d);
   }
 };
 
@@ -58,10 +58,10 @@ class Reader {
     s_.remove_prefix(n);
     return out;
   }
-  SizeExpr size() {
+  CpuSize size() {
     std::vector<int64_t> words(count());
     for (int64_t& w : words) w = static_cast<int64_t>(u64());
-    return SizeExpr(std::move(words));
+    return CpuSize(std::move(words));
   }
   CpuBlob::Tensor tensor() {
     CpuBlob::Tensor t;
@@ -70,7 +70,7 @@ class Reader {
     t.dtype = static_cast<DType>(type);
     t.shape.resize(count());
     if (t.shape.size() > 8) return failed = true, t;
-    for (SizeExpr& d : t.shape) d = size();
+    for (CpuSize& d : t.shape) d = size();
     return t;
   }
 
@@ -90,7 +90,7 @@ std::string encode_blob(const CpuBlob& b) {
     for (const CpuBlob::Tensor& t : *list) w.tensor(t);
   }
   w.u64(b.workspace_bytes.size());
-  for (const SizeExpr& e : b.workspace_bytes) w.size(e);
+  for (const CpuSize& e : b.workspace_bytes) w.size(e);
   w.u64(b.steps.size());
   for (const CpuBlob::Step& s : b.steps) {
     w.text(s.kernel);
@@ -128,7 +128,7 @@ Result<CpuBlob> decode_blob(std::string_view bytes) {
     for (CpuBlob::Tensor& t : *list) t = r.tensor();
   }
   b.workspace_bytes.resize(r.count());
-  for (SizeExpr& e : b.workspace_bytes) e = r.size();
+  for (CpuSize& e : b.workspace_bytes) e = r.size();
   b.steps.resize(r.count());
   for (CpuBlob::Step& s : b.steps) {
     s.kernel = r.text();
@@ -148,8 +148,8 @@ Result<CpuBlob> decode_blob(std::string_view bytes) {
   bool ok = true;
   for (const auto* list : {&b.operands, &b.results})
     for (const CpuBlob::Tensor& t : *list)
-      for (const SizeExpr& d : t.shape) ok = ok && d.valid(symbols);
-  for (const SizeExpr& e : b.workspace_bytes) ok = ok && e.valid(symbols);
+      for (const CpuSize& d : t.shape) ok = ok && d.valid(symbols);
+  for (const CpuSize& e : b.workspace_bytes) ok = ok && e.valid(symbols);
   for (const CpuBlob::Step& s : b.steps) {
     ok = ok && s.extent.valid(symbols) && s.grain.valid(symbols) && s.scratch_bytes.valid(symbols);
     for (const CpuBlob::Arg& a : s.args) {

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "backends/cpu/exec/size_expr.h"
+#include "backends/cpu/exec/cpu_size.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/result.h"
 
@@ -18,7 +18,7 @@ namespace graphc {
 struct CpuBlob {
   struct Tensor {
     DType dtype = DType::kF32;
-    std::vector<SizeExpr> shape;
+    std::vector<CpuSize> shape;
   };
   enum ArgKind : uint8_t { kOperand, kResult, kWorkspace };
   struct Arg {
@@ -28,12 +28,12 @@ struct CpuBlob {
   struct Step {
     std::string kernel;
     std::vector<Arg> args;
-    SizeExpr extent, grain, scratch_bytes;
+    CpuSize extent, grain, scratch_bytes;
   };
   std::string features;  // CpuFeatures::to_string of what the code needs
   std::vector<std::string> symbols;
   std::vector<Tensor> operands, results;
-  std::vector<SizeExpr> workspace_bytes;
+  std::vector<CpuSize> workspace_bytes;
   std::vector<Step> steps;
   std::string object;  // ELF
 };

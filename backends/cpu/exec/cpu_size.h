@@ -11,12 +11,12 @@
 
 namespace graphc {
 
-class SizeExpr {
+class CpuSize {
  public:
   enum Op : int64_t { kPush, kSymbol, kAdd, kMul, kFloorDiv };
 
-  SizeExpr() : words_{kPush, 0} {}
-  explicit SizeExpr(std::vector<int64_t> words) : words_(std::move(words)) {}
+  CpuSize() : words_{kPush, 0} {}
+  explicit CpuSize(std::vector<int64_t> words) : words_(std::move(words)) {}
   const std::vector<int64_t>& words() const { return words_; }
 
   // Every operation known, symbols below num_symbols, exactly one value left, a stack of at most 64.
