@@ -377,6 +377,14 @@ TEST(Emit, InPlaceAlias) {
   for (size_t i = 0; i < v.size(); ++i) EXPECT_NEAR(v[i], before[i] * 3 + before[i] * before[i], 1e-6);
 }
 
+TEST(Emit, MaximumOfZeroAndAbs) {
+  std::mt19937 random(18);
+  KernelBuilder k("relu_abs");
+  Buffer x = k.arg("x", DType::kF32, {64}), y = k.out("y", DType::kF32, {64});
+  k.vector(8, "i", 0, 64, [&](Dim i) { k.store(y, {i}, maximum(0.0, abs(x.load({i})))); });
+  check_kernel(k.finish(), {}, random);
+}
+
 TEST(Emit, ManyKernelsInOneObject) {
   std::mt19937 random(17);
   std::vector<Kernel> kernels;
