@@ -66,6 +66,7 @@ class Grouping {
       }
       if (g_.group_of[i] >= 0) note_reader(i);
     }
+    if (join) gather_small_maps();
     return ok_status();
   }
 
@@ -315,8 +316,11 @@ class Grouping {
       if (p >= 0 && !g_.floating[p] && g_.group_of[p] >= 0 &&
           std::find(from.begin(), from.end(), g_.group_of[p]) == from.end())
         from.push_back(g_.group_of[p]);
-    std::sort(from.begin(), from.end(),
-              [this](int a, int b) { return g_.order.position(a) > g_.order.position(b); });
+    // Groups with a core first, then the latest.
+    std::sort(from.begin(), from.end(), [this](int a, int b) {
+      const bool map_a = group(a).kind == RegionKind::kMap, map_b = group(b).kind == RegionKind::kMap;
+      return map_a != map_b ? map_b : g_.order.position(a) > g_.order.position(b);
+    });
     int home = -1;
     for (int id : from) {
       if (!fits(i, id, false)) continue;
@@ -336,13 +340,6 @@ class Grouping {
         break;
       }
     }
-    // Small maps over parameters alone gather: a scale of each batch norm, say.
-    if (home < 0 && only_variables(i) && g_.elements[i] <= 8192) {
-      for (int id : small_maps_) {
-        if (!g_.order.alive(id) || !fits(i, id, true) || group(id).kind != RegionKind::kMap) continue;
-        if (join(i, id)) return true;
-      }
-    }
     if (home < 0) return false;
     // The other operands' maps can come along.
     for (int id : from) {
@@ -356,27 +353,40 @@ class Grouping {
   // where the nodes of the home are now.
   int absorb(int other, int home) {
     Group &a = group(other), &b = group(home);
-    auto full_forms = [&](Group& t) {
-      for (int n : t.nodes) g_.form[n] = Form::kFull;
-    };
-    auto takes_map = [&](const Group& t, const Group& map) {
-      if (map.kind != RegionKind::kMap || map.space != t.space) return false;
+    // The form that the map's values get in t; nullopt if t has no place for them.
+    auto takes_map = [&](const Group& t, const Group& map) -> std::optional<Form> {
+      if (map.kind != RegionKind::kMap) return std::nullopt;
       switch (t.kind) {
-        case RegionKind::kMap: return true;
-        case RegionKind::kRows: return enough_rows_for(t);
+        case RegionKind::kMap:
+          if (map.space == t.space) return Form::kFull;
+          break;
         case RegionKind::kContraction:
-        case RegionKind::kWindow: return !map.has_index_map;
-        default: return false;
+        case RegionKind::kWindow:
+          if (map.space == t.space && !map.has_index_map) return Form::kFull;
+          break;
+        case RegionKind::kRows:
+          if (map.space == t.space && enough_rows_for(t)) return Form::kFull;
+          [[fallthrough]];
+        case RegionKind::kColumns:
+          if (map.has_index_map) break;
+          if (map.space == row_shape(t, false)) return Form::kRowDrop;
+          if (map.space == row_shape(t, true)) return Form::kRowKeep;
+          break;
+        case RegionKind::kScatter: break;
       }
+      return std::nullopt;
     };
-    if (takes_map(b, a)) {
-      full_forms(a);
-      merge(other, home);
+    if (auto f = takes_map(b, a)) {
+      const std::vector<int> moved = a.nodes;
+      if (!merge(other, home)) return home;
+      for (int n : moved) g_.form[n] = *f;
       return home;
     }
-    if (takes_map(a, b)) {
-      full_forms(b);
-      return merge(home, other) ? other : home;
+    if (auto f = takes_map(a, b)) {
+      const std::vector<int> moved = b.nodes;
+      if (!merge(home, other)) return home;
+      for (int n : moved) g_.form[n] = *f;
+      return other;
     }
     if (a.kind == RegionKind::kRows && b.kind == RegionKind::kRows && a.space == b.space && a.axes == b.axes)
       merge(other, home);
@@ -384,6 +394,21 @@ class Grouping {
   }
   bool enough_rows_for(const Group& t) const {
     return g_.sizes.elements(row_shape(t, false)) >= 8 || g_.sizes.elements(t.space) <= 32768;
+  }
+
+  // Small maps over variables alone become one per shape: the scales of all batch norms, say.
+  void gather_small_maps() {
+    std::vector<int> kept;
+    for (int id : small_maps_) {
+      if (!g_.order.alive(id) || group(id).kind != RegionKind::kMap || !g_.order.is_source(id)) continue;
+      bool gone = false;
+      for (int into : kept) {
+        if (group(into).space != group(id).space) continue;
+        gone = merge(id, into);
+        if (gone) break;
+      }
+      if (!gone) kept.push_back(id);
+    }
   }
 
   bool only_variables(int i) const {

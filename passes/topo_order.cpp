@@ -78,11 +78,12 @@ bool TopoOrder::merge(int from, int into) {
   if (from == into || !alive(from) || !alive(into)) return false;
   const int first = position_[from] < position_[into] ? from : into;
   const int last = first == from ? into : from;
+  const bool sources = is_source(from) && is_source(into);  // no path can lead between those
   // A path first -> x -> .. -> last? Look from every x.
   std::vector<int> reached;
   std::vector<int> between;
   for (int x : next_[first]) {
-    if (x == last || position_[x] > position_[last]) continue;
+    if (sources || x == last || position_[x] > position_[last]) continue;
     between.push_back(x);
     if (!collect(x, position_[last], true, reached)) return false;
     if (mark_[last] == stamp_) return false;
@@ -90,7 +91,7 @@ bool TopoOrder::merge(int from, int into) {
   // Put everything that comes after `first` behind `last` as well.
   for (int x : between)
     if (position_[x] < position_[last] && !reorder(last, x)) return false;
-  const int place = position_[last];
+  const int place = position_[sources ? first : last];
   for (int x : next_[from]) {
     std::erase(previous_[x], from);
     if (x == into) continue;

@@ -26,6 +26,7 @@ class TopoOrder {
   // third element, or if the search was too long.
   bool merge(int from, int into);
 
+  bool is_source(int e) const { return previous_[e].empty(); }
   std::vector<int> in_order() const;  // the living elements
 
  private:
