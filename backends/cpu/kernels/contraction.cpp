@@ -413,7 +413,7 @@ class OuterForm {
         serial(), "i", 0, rows,
         [&](Dim i) {
           b_.loop(
-              vector(lanes_, 2), "j", 0, columns,
+              p_.n_total.is_constant(1) ? serial() : vector(lanes_, 2), "j", 0, columns,
               [&](Dim j) {
                 Coords nc = box_coords(p_.n, n_box_, n_outer_, n0_, n_local + j, b_.ranges());
                 Coords at = f_.at_c(batch_coords(), delinearize(f_.m, m0_ + m_local + i, b_.ranges()),

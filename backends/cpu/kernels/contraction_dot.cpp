@@ -125,7 +125,7 @@ class DotForm {
         serial(), "i", 0, mb_,
         [&](Dim i) {
           b_.loop(
-              vector(lanes_), "j", 0, nb_,
+              p_.n_total.is_constant(1) ? serial() : vector(lanes_), "j", 0, nb_,
               [&](Dim j) {
                 Coords at = f_.at_c(batch_coords(), delinearize(f_.m, m0_ + i, b_.ranges()),
                                     delinearize(f_.n, n0_ + j, b_.ranges()));

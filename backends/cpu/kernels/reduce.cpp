@@ -398,7 +398,7 @@ class ReduceTemplate {
     for (const Job& j : jobs_) cut.insert(j.node->result());
     for (auto& w : workspaces_) w.written = false;
     RegionBuilder b(region_, options_.name + "_combine", roots_, cut, results_, workspaces_);
-    b.loop(vector(lanes_), "c", 0, rows, [&](Dim c) {
+    b.loop(rows.is_constant(1) ? serial() : vector(lanes_), "c", 0, rows, [&](Dim c) {
       for (int g : reduced_) vars_[g] = 0;
       Coords kept = delinearize(kept_sizes(), c, b.ranges());
       for (size_t i = 0; i < kept_.size(); ++i) vars_[kept_[i]] = kept[i];
