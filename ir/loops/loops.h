@@ -1,7 +1,7 @@
 // Loop programs: the small imperative language between templates and emitters. A Kernel is typed, structured
 // and has no pointers: buffers with an element type and a shape, index expressions that are Dims (ir/dim.h)
 // over size parameters and loop variables, values that are Exprs (ir/scalar.h). It prints as text and parses
-// back (text.h), is checked by verify.h, run by interpreter.h, cleaned by simplify.h and turned into machine
+// back (text.h), is checked by verify.h, run by interpreter.h and turned into machine
 // code by the emitters.
 //
 //   kernel @softmax(%x: f32[R, 1000], mut %y: f32[R, 1000]) params(R) {

@@ -273,7 +273,7 @@ TEST(Loader, DropLastAndNoShuffle) {
 }
 
 TEST(Mnist, RealFilesIfTheyAreThere) {
-  const std::string dir = "/work/shared/data/mnist";
+  const std::string dir = GRAPHC_SHARED_DIR "/data/mnist";
   if (!std::filesystem::exists(dir)) GTEST_SKIP() << "no MNIST here";
   const auto d = open_training_data("idx:" + dir);
   ASSERT_TRUE(d.ok()) << d.error().message;
