@@ -182,4 +182,17 @@ Value* index_equals(Builder& b, const Shape& shape, int axis, Value* ids) {
   return b.compare(ScalarOp::kEq, b.iota(shape, axis, ids->type.dtype), ids);
 }
 
+Shape reduced_shape(const Shape& in, const std::vector<int64_t>& axes, bool keepdims) {
+  if (keepdims) return with_ones(in, axes);
+  Shape s;
+  for (int64_t i : other_axes(static_cast<int>(in.size()), axes)) s.push_back(in[i]);
+  return s;
+}
+
+Inferred infer_reduction(InferContext& c) {
+  GC_TRY(std::vector<int64_t> axes, canonical_axes(c, "axes", c.operand(0).rank()));
+  bool keepdims = c.attrs.find("keepdims")->second.as_bool();
+  return std::vector<TensorType>{{c.operand(0).dtype, reduced_shape(c.operand(0).shape, axes, keepdims)}};
+}
+
 }  // namespace graphc

@@ -57,6 +57,10 @@ std::vector<int64_t> other_axes(int rank, const std::vector<int64_t>& axes);
 std::vector<int64_t> all_axes(int rank);
 // The shape with the axes set to 1.
 Shape with_ones(Shape shape, const std::vector<int64_t>& axes);
+// The shape left by a reduction over `axes`: with 1 in their places, or without them.
+Shape reduced_shape(const Shape& in, const std::vector<int64_t>& axes, bool keepdims);
+// One result of the operand's dtype, reduced by the attributes `axes` (canonicalised) and `keepdims`.
+Inferred infer_reduction(InferContext& c);
 // A value reduced over `axes` without keepdims, reshaped so that it broadcasts against `shape` again.
 Value* restore_axes(Builder& b, Value* reduced, const Shape& shape, const std::vector<int64_t>& axes);
 // x of rank 1 along `axis` of a tensor of rank `rank`: shape [1, .., n, .., 1].

@@ -12,19 +12,6 @@ const Attr& attr(const InferContext& c, std::string_view name) { return c.attrs.
 std::vector<int64_t> axes_of(const Call& c) { return c.attr("axes").as_ints(); }
 bool keepdims(const Call& c) { return c.attr("keepdims").as_bool(); }
 
-Shape reduced(const Shape& in, const std::vector<int64_t>& axes, bool keep) {
-  if (keep) return with_ones(in, axes);
-  Shape s;
-  for (int64_t i : other_axes(static_cast<int>(in.size()), axes)) s.push_back(in[i]);
-  return s;
-}
-
-Inferred infer_statistic(InferContext& c) {
-  GC_TRY(std::vector<int64_t> axes, canonical_axes(c, "axes", c.operand(0).rank()));
-  return std::vector<TensorType>{
-      {c.operand(0).dtype, reduced(c.operand(0).shape, axes, attr(c, "keepdims").as_bool())}};
-}
-
 // --- mean, var, std, logsumexp ---
 
 std::vector<Value*> expand_mean(Builder& b, const Call& c) {
@@ -82,7 +69,7 @@ std::vector<Value*> logsumexp_grad(Builder& b, const GradCall& c) {
 }
 
 Inferred infer_nonempty_statistic(InferContext& c) {
-  GC_TRY(auto y, infer_statistic(c));
+  GC_TRY(auto y, infer_reduction(c));
   for (int64_t a : attr(c, "axes").as_ints())
     if (c.operand(0).shape[a].is_constant(0))
       return call_error(c, "axis {} has size 0, which has no maximum", a);
@@ -552,7 +539,7 @@ const OpDef ops::mean{.name = "mean",
                       .doc = "The mean over axes.",
                       .operands = {{"x", kFloats}},
                       .attrs = {GC_AXES},
-                      .infer = infer_statistic,
+                      .infer = infer_reduction,
                       .expand = expand_mean,
                       .samples = statistic_samples};
 const OpDef ops::var{
@@ -560,7 +547,7 @@ const OpDef ops::var{
     .doc = "The variance over axes: the sum of squared deviations over n - correction.",
     .operands = {{"x", kFloats}},
     .attrs = {GC_AXES, {"correction", AttrKind::kFloat, "1.0", "1 is unbiased, 0 the plain mean"}},
-    .infer = infer_statistic,
+    .infer = infer_reduction,
     .expand = expand_var,
     .grad = var_grad,
     .samples = var_samples};
@@ -569,7 +556,7 @@ const OpDef ops::std_{
     .doc = "The standard deviation over axes, the root of var. Where it is 0 the gradient is 0.",
     .operands = {{"x", kFloats}},
     .attrs = {GC_AXES, {"correction", AttrKind::kFloat, "1.0", "1 is unbiased, 0 the plain mean"}},
-    .infer = infer_statistic,
+    .infer = infer_reduction,
     .expand = expand_std,
     .grad = std_grad,
     .samples = std_samples};

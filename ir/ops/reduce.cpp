@@ -10,19 +10,6 @@ namespace {
 
 bool keepdims(const Attrs& a) { return a.find("keepdims")->second.as_bool(); }
 
-Shape reduced_shape(const Shape& in, const std::vector<int64_t>& axes, bool keep) {
-  if (keep) return with_ones(in, axes);
-  Shape s;
-  for (int64_t i : other_axes(static_cast<int>(in.size()), axes)) s.push_back(in[i]);
-  return s;
-}
-
-Inferred infer_reduce(InferContext& c) {
-  GC_TRY(std::vector<int64_t> axes, canonical_axes(c, "axes", c.operand(0).rank()));
-  return std::vector<TensorType>{
-      {c.operand(0).dtype, reduced_shape(c.operand(0).shape, axes, keepdims(c.attrs))}};
-}
-
 Inferred infer_extremum(InferContext& c) {
   GC_TRY(std::vector<int64_t> axes, canonical_axes(c, "axes", c.operand(0).rank()));
   for (int64_t a : axes)
@@ -221,7 +208,7 @@ const OpDef ops::sum{.name = "sum",
                      .doc = "The sum over axes; of nothing 0.",
                      .operands = {{"x", kNumbers}},
                      .attrs = GC_REDUCE_ATTRS,
-                     .infer = infer_reduce,
+                     .infer = infer_reduction,
                      .evaluate = eval_reduce<Kind::kSum>,
                      .grad = sum_grad,
                      .samples = sum_samples};
@@ -229,7 +216,7 @@ const OpDef ops::prod{.name = "prod",
                       .doc = "The product over axes; of nothing 1.",
                       .operands = {{"x", kNumbers}},
                       .attrs = GC_REDUCE_ATTRS,
-                      .infer = infer_reduce,
+                      .infer = infer_reduction,
                       .evaluate = eval_reduce<Kind::kProd>,
                       .grad = prod_grad,
                       .samples = sum_samples};
@@ -259,7 +246,7 @@ const OpDef ops::all{.name = "all",
                      .doc = "Whether all elements over axes are true; of nothing true.",
                      .operands = {{"x", kBools}},
                      .attrs = GC_REDUCE_ATTRS,
-                     .infer = infer_reduce,
+                     .infer = infer_reduction,
                      .evaluate = eval_reduce<Kind::kAll>,
                      .no_gradient = true,
                      .samples = bool_samples};
@@ -267,7 +254,7 @@ const OpDef ops::any{.name = "any",
                      .doc = "Whether any element over axes is true; of nothing false.",
                      .operands = {{"x", kBools}},
                      .attrs = GC_REDUCE_ATTRS,
-                     .infer = infer_reduce,
+                     .infer = infer_reduction,
                      .evaluate = eval_reduce<Kind::kAny>,
                      .no_gradient = true,
                      .samples = bool_samples};
