@@ -40,6 +40,7 @@ class Verifier {
       current_ = &s;
       if (s.hi.size() != 1) return error("a parallel loop has one upper bound");
       GC_CHECK(loop_head(s));
+      if (ranges_.provably_nonnegative(s.lo - s.hi[0])) loop_may_be_empty_ = true;
       if (Status st = enter(s); !st.ok()) return st;
       body = &s.body;
       ++nested;

@@ -8,11 +8,21 @@ struct Gemm {
 };
 
 TEST(CpuContraction, GemmAllLayouts) {
-  for (Gemm g : {Gemm{1, 1, 1}, {1, 5, 3}, {3, 7, 17}, {14, 64, 32}, {33, 100, 70}, {64, 300, 130}, {5, 784, 10}, {1, 300, 1},
-                 {40, 1200, 20}, {2, 3, 500}, {300, 16, 50}})
+  for (Gemm g : {Gemm{1, 1, 1},
+                 {1, 5, 3},
+                 {3, 7, 17},
+                 {14, 64, 32},
+                 {33, 100, 70},
+                 {64, 300, 130},
+                 {5, 784, 10},
+                 {1, 300, 1},
+                 {40, 1200, 20},
+                 {2, 3, 500},
+                 {300, 16, 50}})
     for (bool ta : {false, true})
       for (bool tb : {false, true}) {
-        SCOPED_TRACE(::testing::Message() << g.m << "x" << g.k << "x" << g.n << (ta ? " at" : "") << (tb ? " bt" : ""));
+        SCOPED_TRACE(::testing::Message()
+                     << g.m << "x" << g.k << "x" << g.n << (ta ? " at" : "") << (tb ? " bt" : ""));
         RegionCase c("contraction");
         Value* a = c.f32(ta ? Shape{g.k, g.m} : Shape{g.m, g.k});
         Value* w = c.f32(tb ? Shape{g.n, g.k} : Shape{g.k, g.n});
@@ -51,7 +61,8 @@ TEST(CpuContraction, Batched) {
 
 TEST(CpuContraction, SymbolicSizes) {
   Dim n = Dim::symbol("N"), t = Dim::symbol("T");
-  for (Sizes s : {Sizes{{"N", 1}, {"T", 1}}, {{"N", 5}, {"T", 33}}, {{"N", 70}, {"T", 300}}, {{"N", 3}, {"T", 0}}}) {
+  for (Sizes s :
+       {Sizes{{"N", 1}, {"T", 1}}, {{"N", 5}, {"T", 33}}, {{"N", 70}, {"T", 300}}, {{"N", 3}, {"T", 0}}}) {
     SCOPED_TRACE(::testing::Message() << s["N"] << " " << s["T"]);
     {
       RegionCase c("contraction");
@@ -101,15 +112,16 @@ struct Conv {
 
 TEST(CpuContraction, ConvolutionsInThreeDirections) {
   const Conv convs[] = {
-      {2, 3, 8, 9, 11, 3, 3, 1, 1, 1, 1},  {1, 1, 6, 28, 28, 5, 5, 1, 0, 1, 1}, {2, 4, 6, 9, 9, 3, 3, 2, 1, 1, 1},
-      {1, 6, 9, 8, 10, 3, 2, 1, 2, 2, 3},  {2, 8, 8, 7, 7, 3, 3, 1, 1, 1, 8},   {1, 20, 40, 14, 14, 1, 1, 1, 0, 1, 1},
-      {1, 20, 40, 14, 14, 1, 1, 2, 0, 1, 1}, {1, 3, 16, 40, 40, 7, 7, 2, 3, 1, 1}, {1, 40, 33, 14, 14, 3, 3, 1, 1, 1, 1},
-      {3, 64, 64, 7, 7, 3, 3, 1, 1, 1, 1},
+      {2, 3, 8, 9, 11, 3, 3, 1, 1, 1, 1},    {1, 1, 6, 28, 28, 5, 5, 1, 0, 1, 1},
+      {2, 4, 6, 9, 9, 3, 3, 2, 1, 1, 1},     {1, 6, 9, 8, 10, 3, 2, 1, 2, 2, 3},
+      {2, 8, 8, 7, 7, 3, 3, 1, 1, 1, 8},     {1, 20, 40, 14, 14, 1, 1, 1, 0, 1, 1},
+      {1, 20, 40, 14, 14, 1, 1, 2, 0, 1, 1}, {1, 3, 16, 40, 40, 7, 7, 2, 3, 1, 1},
+      {1, 40, 33, 14, 14, 3, 3, 1, 1, 1, 1}, {3, 64, 64, 7, 7, 3, 3, 1, 1, 1, 1},
   };
   for (const Conv& v : convs) {
-    SCOPED_TRACE(::testing::Message() << "n" << v.n << " c" << v.c << " o" << v.o << " " << v.h << "x" << v.w << " k" << v.kh
-                                      << "x" << v.kw << " s" << v.stride << " p" << v.pad << " d" << v.dilation << " g"
-                                      << v.groups);
+    SCOPED_TRACE(::testing::Message() << "n" << v.n << " c" << v.c << " o" << v.o << " " << v.h << "x" << v.w
+                                      << " k" << v.kh << "x" << v.kw << " s" << v.stride << " p" << v.pad
+                                      << " d" << v.dilation << " g" << v.groups);
     Attrs attrs = {{"stride", Attr::ints({v.stride, v.stride})},
                    {"pad", Attr::ints({v.pad, v.pad, v.pad, v.pad})},
                    {"dilation", Attr::ints({v.dilation, v.dilation})},
@@ -149,7 +161,10 @@ TEST(CpuContraction, ConvolutionsInThreeDirections) {
 TEST(CpuContraction, SymbolicBatchAndImage) {
   Dim n = Dim::symbol("N"), h = Dim::symbol("H");
   for (Sizes s : {Sizes{{"N", 1}, {"H", 5}}, {{"N", 3}, {"H", 20}}}) {
-    Attrs attrs = {{"stride", Attr::ints({1, 1})}, {"pad", Attr::ints({1, 1, 1, 1})}, {"dilation", Attr::ints({1, 1})}, {"groups", Attr(1)}};
+    Attrs attrs = {{"stride", Attr::ints({1, 1})},
+                   {"pad", Attr::ints({1, 1, 1, 1})},
+                   {"dilation", Attr::ints({1, 1})},
+                   {"groups", Attr(1)}};
     RegionCase c("contraction");
     Value *x = c.f32({n, 3, h, h}), *w = c.f32({8, 3, 3, 3});
     c.result(c.b.create(ops::convolution, {x, w}, attrs));

@@ -73,7 +73,8 @@ TEST(CpuMap, GatherAndIota) {
   RegionCase d("map");
   Value* labels = d.arg({DType::kI64, {Dim::symbol("N"), 1}});
   Value* classes = d.b.iota({Dim::symbol("N"), 10}, 1, DType::kI64);
-  d.result(d.b.where(d.b.compare(ScalarOp::kEq, classes, labels), d.b.full(1.0, DType::kF32), d.b.full(0.0, DType::kF32)));
+  d.result(d.b.where(d.b.compare(ScalarOp::kEq, classes, labels), d.b.full(1.0, DType::kF32),
+                     d.b.full(0.0, DType::kF32)));
   d.int_hi = 9;
   d.check({{"N", 6}});
 }
@@ -88,7 +89,8 @@ TEST(CpuMap, RandomBitsAndUniform) {
 }
 
 TEST(CpuMap, DTypes) {
-  for (DType t : {DType::kF16, DType::kBF16, DType::kF64, DType::kI8, DType::kU8, DType::kI32, DType::kI64, DType::kU32}) {
+  for (DType t : {DType::kF16, DType::kBF16, DType::kF64, DType::kI8, DType::kU8, DType::kI32, DType::kI64,
+                  DType::kU32}) {
     SCOPED_TRACE(dtype_name(t));
     RegionCase c("map");
     Value *x = c.arg({t, {3, 21}}), *y = c.arg({t, {21}});

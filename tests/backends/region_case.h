@@ -25,12 +25,20 @@ using Sizes = std::map<std::string, int64_t, std::less<>>;
 
 class RegionCase {
  public:
-  explicit RegionCase(std::string_view kind) : func_(module_.add_func(std::string(kind))), b(module_, func_->body) {}
+  explicit RegionCase(std::string_view kind)
+      : func_(module_.add_func(std::string(kind))), b(module_, func_->body) {}
+  // The region of a fusion that stands in `outer`.
+  RegionCase(const Node& fusion, const Func& outer) : RegionCase(fusion.attr("kind").as_string()) {
+    func_->symbols = outer.symbols;
+    std::unordered_map<const Value*, Value*> map;
+    for (const auto& a : fusion.region->args) map[a.get()] = arg(a->type);
+    for (Value* r : clone_block_into(*fusion.region, func_->body, map)) result(r);
+  }
+  RegionCase(const RegionCase&) = delete;
   Func& func() { return *func_; }
 
   Value* arg(TensorType type) {
-    for (const Dim& d : type.shape)
-      d.for_each_symbol([&](const std::string& s) { symbol(s); });
+    for (const Dim& d : type.shape) d.for_each_symbol([&](const std::string& s) { symbol(s); });
     return func_->body.add_arg(std::move(type), "a" + std::to_string(func_->body.args.size()));
   }
   Value* f32(Shape shape) { return arg({DType::kF32, std::move(shape)}); }
@@ -44,10 +52,11 @@ class RegionCase {
     func_->result_names.push_back("r" + std::to_string(func_->body.results.size()));
   }
 
-  double lo = -1, hi = 1;       // of float operands
+  double lo = -1, hi = 1;          // of float operands
   int64_t int_lo = 0, int_hi = 3;  // of integer operands
-  double tolerance = 4e-6;      // relative to 1 + the largest |value| of the result
+  double tolerance = 4e-6;         // relative to 1 + the largest |value| of the result
   uint64_t seed = 1;
+  std::vector<int> thread_counts = {1, 2, 3, 7};
   std::vector<HostTensor> inputs;  // drawn if empty
 
   std::vector<HostTensor> draw(const Sizes& sizes) {
@@ -108,7 +117,12 @@ class RegionCase {
   void check(const Sizes& sizes = {}) {
     std::vector<HostTensor> in = inputs.empty() ? draw(sizes) : inputs;
     VariableValues none;
-    auto want = interpret(module_, *func_, in, none);
+    std::unique_ptr<Module> bound = clone(module_);  // an operand need not show every size
+    Func* func = bound->find_func(func_->name);
+    Sizes declared;
+    for (const SymbolDef& d : func_->symbols) declared[d.name] = sizes.at(d.name);
+    ASSERT_TRUE(bind_symbols(*func, declared).ok());
+    auto want = interpret(*bound, *func, in, none);
     ASSERT_TRUE(want.ok()) << want.error().message;
     std::vector<CpuFeatures> machines = {host_features().baseline()};
     if (host_features().avx512()) machines.push_back(host_features());
@@ -122,7 +136,7 @@ class RegionCase {
       auto exec = CpuExec::load(*std::move(decoded));
       ASSERT_TRUE(exec.ok()) << exec.error().message;
       std::vector<std::vector<std::byte>> first;
-      for (int threads : {1, 2, 3, 7}) {
+      for (int threads : thread_counts) {
         auto got = run(**exec, in, sizes, threads);
         if (threads == 1) {
           first = got;
@@ -151,7 +165,8 @@ class RegionCase {
         if (w == g || std::fabs(w - g) <= (tolerance + eps) * scale) continue;
       }
       ++wrong;
-      ADD_FAILURE() << "result " << r << " element " << k << ": " << got.at(k) << " instead of " << want.at(k);
+      ADD_FAILURE() << "result " << r << " element " << k << ": " << got.at(k) << " instead of "
+                    << want.at(k);
     }
   }
 

@@ -148,8 +148,8 @@ AxisGroups collapse(const Shape& sizes, const std::vector<std::string>& vars, co
   int begin = 0;
   int last = -1;  // the last axis of the group that isn't of size 1
   for (int i = 0; i < n; ++i) {
-    bool joins = i == begin || sizes[i].is_constant(1) || last < 0 ||
-                 collapsible(a, vars[last], vars[i], sizes[i]);
+    bool joins =
+        i == begin || sizes[i].is_constant(1) || last < 0 || collapsible(a, vars[last], vars[i], sizes[i]);
     if (!joins) {
       g.group.emplace_back(begin, i);
       begin = i;

@@ -8,8 +8,8 @@
 //         MR x NR accumulators in registers, one rank-1 update per k
 //     epilogue by the writer: straight from the tile if there is one block of k, else from the block of C
 //
-// The order in which k is added up depends on KC only, so results don't depend on threads or blocks of m and n.
-// The dot form (vectors along k) is in contraction_dot.cpp.
+// The order in which k is added up depends on KC only, so results don't depend on threads or blocks of m and
+// n. The dot form (vectors along k) is in contraction_dot.cpp.
 #include "backends/cpu/kernels/contraction_plan.h"
 
 namespace graphc {
@@ -226,7 +226,8 @@ class OuterForm {
     if (rest > 0) {
       Dim start(full * mr_ - (blocks - 1) * mb_);
       if (blocks > 1)
-        b_.k().if_then({m_block_ - (blocks - 1)}, [&] { b_.scoped([&] { tile(rest, nv, start, n_local); }); });
+        b_.k().if_then({m_block_ - (blocks - 1)},
+                       [&] { b_.scoped([&] { tile(rest, nv, start, n_local); }); });
       else
         tile(rest, nv, start, n_local);
     }
@@ -239,9 +240,8 @@ class OuterForm {
     Buffer acc = k.registers("acc", p_.acc_type, {mr, nv * lanes_}, zero);
     auto each = [&](const std::function<void(Dim i, Dim column)>& body) {
       b_.loop(vector(lanes_), "l", 0, lanes_, [&](Dim l) {
-        b_.loop(unrolled(), "i", 0, mr, [&](Dim i) {
-          b_.loop(unrolled(), "v", 0, nv, [&](Dim v) { body(i, v * lanes_ + l); });
-        });
+        b_.loop(unrolled(), "i", 0, mr,
+                [&](Dim i) { b_.loop(unrolled(), "v", 0, nv, [&](Dim v) { body(i, v * lanes_ + l); }); });
       });
     };
     if (!one_block_)
@@ -286,8 +286,7 @@ class OuterForm {
   }
 
   Expr a_element(const Dim& m_local, const Dim& dense, const Coords& kc) {
-    if (!direct_a_)
-      return ap_.load({a_by_m_ ? dense * a_pitch_ + m_local : m_local * a_pitch_ + dense});
+    if (!direct_a_) return ap_.load({a_by_m_ ? dense * a_pitch_ + m_local : m_local * a_pitch_ + dense});
     return read_a(m0_ + m_local, kc);
   }
 
@@ -403,7 +402,8 @@ class OuterForm {
     if (a_by_m_)
       over_k(0, 0, 0);
     else
-      b_.loop(serial(), "i", 0, mb_, [&](Dim i) { over_k(0, i, 0); }, left);
+      b_.loop(
+          serial(), "i", 0, mb_, [&](Dim i) { over_k(0, i, 0); }, left);
   }
 
   // Hands the finished elements (m0 + m_local + i, n block + n_local + j), which lie at c_[i * pitch + j], to

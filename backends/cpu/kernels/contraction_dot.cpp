@@ -1,7 +1,7 @@
-// Template "contraction", dot form: both operands adjacent along k, so vectors run along k and a tile of MR x NR
-// results has one vector accumulator each, added up at the end of a block of k. It needs no packing where
-// both lie densely in memory: nn.Linear (x[M, K] W[N, K]^T), also at M = 1, where it reads W once and in order.
-// A convolution's weight gradient packs the windows of x (rows of k) first.
+// Template "contraction", dot form: both operands adjacent along k, so vectors run along k and a tile of MR x
+// NR results has one vector accumulator each, added up at the end of a block of k. It needs no packing where
+// both lie densely in memory: nn.Linear (x[M, K] W[N, K]^T), also at M = 1, where it reads W once and in
+// order. A convolution's weight gradient packs the windows of x (rows of k) first.
 //
 //   parallel batch, block of n, block of m
 //     for each block of k
@@ -86,7 +86,9 @@ class DotForm {
     Box whole;
     return k_runs(p_, whole, &access, nullptr).size() == 1 && p_.k.count() >= 1;
   }
-  bool dense_box(const std::vector<Access>& access) { return k_runs(p_, k_box_, &access, nullptr).size() == 1; }
+  bool dense_box(const std::vector<Access>& access) {
+    return k_runs(p_, k_box_, &access, nullptr).size() == 1;
+  }
 
   void nest_batch(size_t g) {
     if (g < p_.batch.count()) {
@@ -159,16 +161,18 @@ class DotForm {
 
   void k_block() {
     if (!direct_b_)
-      pack(bp_, nb_, p_.n_total - n0_, p_.b_access, [&](const Dim& r, const Coords& kc) { return read_b(n0_ + r, kc); });
+      pack(bp_, nb_, p_.n_total - n0_, p_.b_access,
+           [&](const Dim& r, const Coords& kc) { return read_b(n0_ + r, kc); });
     if (!direct_a_)
-      pack(ap_, mb_, p_.m_total - m0_, p_.a_access, [&](const Dim& r, const Coords& kc) { return read_a(m0_ + r, kc); });
+      pack(ap_, mb_, p_.m_total - m0_, p_.a_access,
+           [&](const Dim& r, const Coords& kc) { return read_a(m0_ + r, kc); });
     tiles("nt", n_const_, p_.n_total, nb_, nr_, n0_, n_block_, [&](int nr, Dim n) {
       tiles("mt", m_const_, p_.m_total, mb_, mr_, m0_, m_block_, [&](int mr, Dim m) { tile(mr, nr, m, n); });
     });
   }
 
-  // Full tiles of `step` rows of a block, then what is left: as one narrower tile where the size is known, else
-  // one by one.
+  // Full tiles of `step` rows of a block, then what is left: as one narrower tile where the size is known,
+  // else one by one.
   void tiles(std::string_view name, std::optional<int64_t> size, const Dim& total, int64_t block, int step,
              const Dim& start, const Dim& block_index, const std::function<void(int, Dim)>& body) {
     if (!size) {
@@ -210,13 +214,14 @@ class DotForm {
           Coords kc = run_coords(p_, k_box_, all_runs_, k_outer_, k0_, {kk}, b_.ranges());
           std::vector<Expr> a, products;
           for (int i = 0; i < mr; ++i)
-            a.push_back(k.let("a", direct_a_ ? read_a(m0_ + m_local + i, kc)
-                                             : ap_.load({(m_local + i) * k_pitch_ + kk})));
+            a.push_back(k.let(
+                "a", direct_a_ ? read_a(m0_ + m_local + i, kc) : ap_.load({(m_local + i) * k_pitch_ + kk})));
           std::vector<Expr> by_row(static_cast<size_t>(mr * nr));
           for (int j = 0; j < nr; ++j) {
-            Expr x = k.let("b", direct_b_ ? read_b(n0_ + n_local + j, kc)
-                                          : bp_.load({(n_local + j) * k_pitch_ + kk}));
-            for (int i = 0; i < mr; ++i) by_row[static_cast<size_t>(i * nr + j)] = a[static_cast<size_t>(i)] * x;
+            Expr x = k.let(
+                "b", direct_b_ ? read_b(n0_ + n_local + j, kc) : bp_.load({(n_local + j) * k_pitch_ + kk}));
+            for (int i = 0; i < mr; ++i)
+              by_row[static_cast<size_t>(i * nr + j)] = a[static_cast<size_t>(i)] * x;
           }
           return by_row;
         },
@@ -292,7 +297,8 @@ class DotForm {
 
 }  // namespace
 
-Result<LoweredRegion> lower_dot_form(const ContractionPlan& plan, const Func& region, const LowerOptions& options) {
+Result<LoweredRegion> lower_dot_form(const ContractionPlan& plan, const Func& region,
+                                     const LowerOptions& options) {
   return DotForm(plan, region, options).lower();
 }
 

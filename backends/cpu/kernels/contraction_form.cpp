@@ -9,7 +9,9 @@
 namespace graphc {
 namespace {
 
-bool contains(const std::vector<int64_t>& v, int64_t x) { return std::find(v.begin(), v.end(), x) != v.end(); }
+bool contains(const std::vector<int64_t>& v, int64_t x) {
+  return std::find(v.begin(), v.end(), x) != v.end();
+}
 
 Result<ContractionForm> dot_form(const Node& core) {
   ContractionForm f;
@@ -121,7 +123,9 @@ Result<ContractionForm> conv_form(const Node& core) {
     f.at_b = [=](const Coords& b, const Coords& k, const Coords& n) {
       return input_at({b[0], b[1] * cg + k[0]}, n, tail(k, 1));
     };
-    f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) { return with({b[0], b[1] * og + m[0]}, n); };
+    f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) {
+      return with({b[0], b[1] * og + m[0]}, n);
+    };
   } else if (input) {
     f.a = second;
     f.b = first;
@@ -146,7 +150,9 @@ Result<ContractionForm> conv_form(const Node& core) {
       }
       return p;
     };
-    f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) { return with({b[0], b[1] * cg + m[0]}, n); };
+    f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) {
+      return with({b[0], b[1] * cg + m[0]}, n);
+    };
   } else {
     f.a = second;
     f.b = first;
@@ -168,8 +174,8 @@ Result<ContractionForm> conv_form(const Node& core) {
 }  // namespace
 
 bool is_contraction(const Node& n) {
-  return n.op->name == "dot_general" || n.op->name == "convolution" || n.op->name == "convolution_input_grad" ||
-         n.op->name == "convolution_weight_grad";
+  return n.op->name == "dot_general" || n.op->name == "convolution" ||
+         n.op->name == "convolution_input_grad" || n.op->name == "convolution_weight_grad";
 }
 
 Result<ContractionForm> contraction_form(const Node& core) {

@@ -138,7 +138,8 @@ Coords box_coords(const AxisGroups& axes, const Box& box, const Coords& outer, c
                   const Dim& dense, const DimRanges& ranges) {
   Coords vars = outer;
   Shape sizes;
-  for (size_t g = box.part; g < axes.count(); ++g) sizes.push_back(g == box.part ? Dim(1 << 30) : axes.group_sizes[g]);
+  for (size_t g = box.part; g < axes.count(); ++g)
+    sizes.push_back(g == box.part ? Dim(1 << 30) : axes.group_sizes[g]);
   Coords local = delinearize(sizes, dense, ranges);
   local[0] = local[0] + start;
   vars.insert(vars.end(), local.begin(), local.end());
@@ -165,8 +166,8 @@ std::vector<KRun> k_runs(const ContractionPlan& p, const Box& box, const std::ve
   return runs;
 }
 
-Coords run_coords(const ContractionPlan& p, const Box& box, const std::vector<KRun>& runs, const Coords& outer,
-                  const Dim& start, const Coords& at, const DimRanges& ranges) {
+Coords run_coords(const ContractionPlan& p, const Box& box, const std::vector<KRun>& runs,
+                  const Coords& outer, const Dim& start, const Coords& at, const DimRanges& ranges) {
   Coords vars = outer;
   for (size_t i = 0; i < runs.size(); ++i) {
     Shape sizes;
@@ -228,7 +229,8 @@ void write_results(RegionBuilder& b, const Func& region, const ContractionPlan& 
   });
   std::vector<std::pair<int, Coords>> stores;
   for (int r : p.results)
-    stores.emplace_back(r, reshape_coords(core->type.shape, here, region.body.results[r]->type.shape, b.ranges()));
+    stores.emplace_back(
+        r, reshape_coords(core->type.shape, here, region.body.results[r]->type.shape, b.ranges()));
   b.store_results(stores);
 }
 

@@ -7,8 +7,12 @@ namespace graphc {
 Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& options) {
   using Template = Result<LoweredRegion> (*)(const Func&, const LowerOptions&);
   static constexpr std::pair<std::string_view, Template> kTemplates[] = {
-      {"map", lower_map},       {"rows", lower_reduce},          {"columns", lower_reduce},
-      {"window", lower_window}, {"contraction", lower_contraction}, {"scatter", lower_scatter},
+      {"map", lower_map},
+      {"rows", lower_reduce},
+      {"columns", lower_reduce},
+      {"window", lower_window},
+      {"contraction", lower_contraction},
+      {"scatter", lower_scatter},
   };
   for (const auto& [kind, lower] : kTemplates)
     if (region.name == kind) {

@@ -9,8 +9,8 @@
 //       vector: full-size results                     full-size results
 //       row results                                   results
 //
-// Reductions that need others' results are on a later level (softmax: max, then sum). argmax is a maximum and,
-// one level later, the least position that holds it. If there are few results and long reductions, the
+// Reductions that need others' results are on a later level (softmax: max, then sum). argmax is a maximum
+// and, one level later, the least position that holds it. If there are few results and long reductions, the
 // outermost reduced axis is cut into chunks (by shape, so that any number of threads gives the same bits):
 // a first kernel writes partial results to workspace, a second combines them in order.
 #include <algorithm>
@@ -146,7 +146,8 @@ class ReduceTemplate {
       groups_.back().size *= space_[i];
       last = static_cast<int>(i);
     }
-    for (size_t g = 0; g < groups_.size(); ++g) (groups_[g].reduced ? reduced_ : kept_).push_back(static_cast<int>(g));
+    for (size_t g = 0; g < groups_.size(); ++g)
+      (groups_[g].reduced ? reduced_ : kept_).push_back(static_cast<int>(g));
     by_row_ = kept_.empty() || (!reduced_.empty() && reduced_.back() > kept_.back());
     vars_.assign(groups_.size(), Dim(0));
     return ok_status();
@@ -185,8 +186,9 @@ class ReduceTemplate {
     std::vector<std::pair<int, Coords>> stores;
     bool full = &which == &full_results_;
     for (int r : which)
-      stores.emplace_back(r, full ? reshape_coords(space_, at, roots_[r]->type.shape, b.ranges())
-                                  : reshape_coords(kept_shape_, kept_of(at), roots_[r]->type.shape, b.ranges()));
+      stores.emplace_back(r,
+                          full ? reshape_coords(space_, at, roots_[r]->type.shape, b.ranges())
+                               : reshape_coords(kept_shape_, kept_of(at), roots_[r]->type.shape, b.ranges()));
     if (!stores.empty()) b.store_results(stores);
   }
 
@@ -233,8 +235,8 @@ class ReduceTemplate {
   }
 
   // Reduces the jobs over the reduced groups from the r-th on; `first_lo/hi` bound the outermost.
-  std::vector<Expr> reduce_over(RegionBuilder& b, const std::vector<const Job*>& jobs, size_t r, const Dim& lo,
-                                const Dim& hi, const std::optional<Dim>& limit) {
+  std::vector<Expr> reduce_over(RegionBuilder& b, const std::vector<const Job*>& jobs, size_t r,
+                                const Dim& lo, const Dim& hi, const std::optional<Dim>& limit) {
     std::vector<ReduceOp> ops;
     for (const Job* j : jobs) ops.push_back(j->op);
     if (r == reduced_.size()) {  // nothing is reduced: axes of size 1
@@ -251,8 +253,7 @@ class ReduceTemplate {
         "s", ops, spec, "x", lo, hi,
         [&](Dim v) {
           vars_[g] = v;
-          if (!last)
-            return reduce_over(b, jobs, r + 1, 0, groups_[reduced_[r + 1]].size, {});
+          if (!last) return reduce_over(b, jobs, r + 1, 0, groups_[reduced_[r + 1]].size, {});
           std::vector<Expr> out;
           Coords at = coords(b.ranges());
           for (const Job* j : jobs) out.push_back(value(b, *j, at));
@@ -293,10 +294,11 @@ class ReduceTemplate {
     }
     int g = reduced_[r];
     bool last = r + 1 == reduced_.size();
-    b.loop(last && by_row_ ? vector(lanes_, cost_ > 40 ? 1 : 2) : serial(), "y", 0, groups_[g].size, [&](Dim v) {
-      vars_[g] = v;
-      full_pass(b, r + 1);
-    });
+    b.loop(last && by_row_ ? vector(lanes_, cost_ > 40 ? 1 : 2) : serial(), "y", 0, groups_[g].size,
+           [&](Dim v) {
+             vars_[g] = v;
+             full_pass(b, r + 1);
+           });
   }
 
   int column_block() const {
@@ -382,8 +384,8 @@ class ReduceTemplate {
         Coords kept;
         for (int g : kept_) kept.push_back(vars_[g]);
         for (size_t i = 0; i < jobs.size(); ++i)
-          b.k().store(b.workspace(static_cast<int>(i)), {b.simplify(p * rows + linear_index(kept_sizes(), kept))},
-                      sums[i]);
+          b.k().store(b.workspace(static_cast<int>(i)),
+                      {b.simplify(p * rows + linear_index(kept_sizes(), kept))}, sums[i]);
       });
     });
     GC_TRY(KernelStep step, b.finish(1));
@@ -407,7 +409,8 @@ class ReduceTemplate {
       for (const Job& j : jobs_) ops.push_back(j.op);
       std::vector<Expr> sums = b.reduce("s", ops, serial(), "p", 0, chunks, [&](Dim p) {
         std::vector<Expr> v;
-        for (size_t i = 0; i < jobs_.size(); ++i) v.push_back(b.workspace(static_cast<int>(i)).load({p * rows + c}));
+        for (size_t i = 0; i < jobs_.size(); ++i)
+          v.push_back(b.workspace(static_cast<int>(i)).load({p * rows + c}));
         return v;
       });
       for (size_t i = 0; i < jobs_.size(); ++i) bind_result(b, jobs_[i].node, here, sums[i]);

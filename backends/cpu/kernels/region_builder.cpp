@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-
 namespace graphc {
 namespace {
 
@@ -74,7 +73,8 @@ RegionBuilder::RegionBuilder(const Func& region, std::string kernel_name,
   }
   for (const Workspace& w : workspaces) {
     std::string name = fmt::format("w{}", w.index);
-    workspaces_.push_back(w.written ? k_.out(name, w.type, {w.elements}) : k_.arg(name, w.type, {w.elements}));
+    workspaces_.push_back(w.written ? k_.out(name, w.type, {w.elements})
+                                    : k_.arg(name, w.type, {w.elements}));
     args_.push_back({KernelArgKind::kWorkspace, w.index});
   }
 }
@@ -177,7 +177,9 @@ Expr RegionBuilder::read(const Value* v, const Coords& at, const std::vector<Dim
     std::vector<int64_t> interior;
     if (auto it = n.attrs.find("interior"); it != n.attrs.end()) interior = it->second.as_ints();
     const Attr& pv = n.attr("value");
-    double fill = pv.is_float() ? pv.as_float() : pv.is_bool() ? pv.as_bool() : static_cast<double>(pv.as_int());
+    double fill = pv.is_float()  ? pv.as_float()
+                  : pv.is_bool() ? pv.as_bool()
+                                 : static_cast<double>(pv.as_int());
     Coords to = at;
     std::vector<Dim> more;
     for (size_t i = 0; i < at.size(); ++i) {
@@ -209,8 +211,8 @@ Expr RegionBuilder::read(const Value* v, const Coords& at, const std::vector<Dim
       offset = offset - x->type.shape[axis];
       Coords to = at;
       to[axis] = simplify(at[axis] - offset);
-      Expr part =
-          element(x, to, with_guards(guards, {to[axis], simplify(end - 1 - at[axis])}), std::optional<double>(0));
+      Expr part = element(x, to, with_guards(guards, {to[axis], simplify(end - 1 - at[axis])}),
+                          std::optional<double>(0));
       e = e ? select(condition({simplify(end - 1 - at[axis])}), part, e) : part;
     }
     if (otherwise && !guards.empty()) e = select(condition(guards), e, Expr::constant(*otherwise, type));
@@ -249,6 +251,18 @@ Expr RegionBuilder::read(const Value* v, const Coords& at, const std::vector<Dim
   }
   if (op == "iota") return guarded(cast(Expr::index(simplify(at[n.attr("axis").as_int()])), type));
   if (op == "size_of") return guarded(cast(Expr::index(n.attr("dim").as_dim()), type));
+  if (op == "rng_key") {
+    Expr seed = cast(element(operand(0), {}), DType::kU64), step = cast(element(operand(1), {}), DType::kI64);
+    Expr words[4] = {cast(seed, DType::kU32),
+                     cast(binary(ScalarOp::kShr, seed, Expr::int_constant(32, DType::kU64)), DType::kU32),
+                     Expr::int_constant(n.attr("stream").as_int() & 0xffffffff, DType::kU32),
+                     cast(step, DType::kU32)};
+    if (at[0].is_constant()) return guarded(words[at[0].constant() & 3]);
+    Expr word = words[3];
+    for (int64_t i = 3; i-- > 0;)
+      word = select(equal(Expr::index(at[0]), Expr::int_constant(i, DType::kI64)), words[i], word);
+    return guarded(word);
+  }
   if (op == "random_bits") {
     const Value* key = operand(0);
     Expr w[4];

@@ -31,8 +31,8 @@ Result<LoweredRegion> lower_scatter(const Func& region, const LowerOptions& opti
     out.workspace_bytes.push_back(ceildiv(product(shape) * static_cast<int64_t>(dtype_size(type)), 64) * 64);
   }
   std::vector<const Value*> operands(core->operands.begin(), core->operands.end());
-  RegionBuilder b(region, options.name, operands, {core->result()}, direct ? std::vector<int>{0} : std::vector<int>{},
-                  ws);
+  RegionBuilder b(region, options.name, operands, {core->result()},
+                  direct ? std::vector<int>{0} : std::vector<int>{}, ws);
   const Buffer& to = direct ? b.result_buffer(0) : b.workspace(0);
   constexpr int64_t kBlock = 64;
   auto full = [&](const Coords& o, const Dim& row, const Coords& in) {
@@ -45,7 +45,8 @@ Result<LoweredRegion> lower_scatter(const Func& region, const LowerOptions& opti
     b.loop(parallel(), "jb", 0, ceildiv(width, kBlock), [&](Dim jb) {
       Coords oc = delinearize(outer, o, b.ranges());
       auto block = [&](const std::function<void(Dim)>& body) {
-        b.loop(width.is_constant(1) ? serial() : vector(lanes), "j", jb * kBlock, (jb + 1) * kBlock, body, width);
+        b.loop(width.is_constant(1) ? serial() : vector(lanes), "j", jb * kBlock, (jb + 1) * kBlock, body,
+               width);
       };
       b.loop(serial(), "i", 0, size, [&](Dim i) {
         block([&](Dim j) {
@@ -55,7 +56,8 @@ Result<LoweredRegion> lower_scatter(const Func& region, const LowerOptions& opti
       });
       b.loop(serial(), "t", 0, rows, [&](Dim t) {
         Coords tc = delinearize(ids->type.shape, t, b.ranges());
-        Expr last = size.is_constant() ? Expr::int_constant(size.constant() - 1, DType::kI64) : Expr::index(size - 1);
+        Expr last =
+            size.is_constant() ? Expr::int_constant(size.constant() - 1, DType::kI64) : Expr::index(size - 1);
         Expr id = cast(b.element(ids, tc), DType::kI64);
         // in range for certain: a bad index adds to some row, never to other memory
         Dim row = b.k().let_index("row", maximum(minimum(id, last), Expr::int_constant(0, DType::kI64)));
@@ -95,7 +97,8 @@ Result<LoweredRegion> lower_scatter(const Func& region, const LowerOptions& opti
           });
           Coords at = delinearize(shape, c, e.ranges());
           std::vector<std::pair<int, Coords>> stores;
-          for (int r : results) stores.emplace_back(r, reshape_coords(shape, at, roots[r]->type.shape, e.ranges()));
+          for (int r : results)
+            stores.emplace_back(r, reshape_coords(shape, at, roots[r]->type.shape, e.ranges()));
           e.store_results(stores);
         },
         total);

@@ -58,7 +58,8 @@ class WindowTemplate {
     Dim per_iteration(1);
     for (size_t i = lead_; i < out_.size(); ++i) per_iteration *= out_[i];
     if (lead_ == 0) per_iteration = out_.back();
-    GC_TRY(KernelStep step, b.finish(task_grain(per_iteration, 2 + 4 * taps_ * (grad && max_ ? taps_ : 1), lanes_)));
+    GC_TRY(KernelStep step,
+           b.finish(task_grain(per_iteration, 2 + 4 * taps_ * (grad && max_ ? taps_ : 1), lanes_)));
     LoweredRegion out;
     out.steps.push_back(std::move(step));
     return out;
@@ -77,7 +78,9 @@ class WindowTemplate {
   }
 
   // The window position of axis a, tap t for output o.
-  Dim tap(size_t a, const Dim& o, const Dim& t) const { return o * stride_[a] + t * dilation_[a] - pad_[2 * a]; }
+  Dim tap(size_t a, const Dim& o, const Dim& t) const {
+    return o * stride_[a] + t * dilation_[a] - pad_[2 * a];
+  }
 
   // x at window `o` and taps `t`; `otherwise` outside.
   Expr x_at(const Coords& o, const std::vector<Dim>& t, const std::vector<Dim>& guards, double otherwise) {
@@ -135,11 +138,12 @@ class WindowTemplate {
   Expr reduce_taps(const Coords& o, std::vector<Dim> t) {
     size_t a = t.size();
     double start = max_ ? -std::numeric_limits<double>::infinity() : 0;
-    return b_->reduce("w", {max_ ? ReduceOp::kMax : ReduceOp::kAdd}, serial(), "t", 0, window_[a], [&](Dim v) {
-      std::vector<Dim> next = t;
-      next.push_back(v);
-      return std::vector<Expr>{a + 1 == n_ ? x_at(o, next, {}, start) : reduce_taps(o, next)};
-    })[0];
+    return b_->reduce(
+        "w", {max_ ? ReduceOp::kMax : ReduceOp::kAdd}, serial(), "t", 0, window_[a], [&](Dim v) {
+          std::vector<Dim> next = t;
+          next.push_back(v);
+          return std::vector<Expr>{a + 1 == n_ ? x_at(o, next, {}, start) : reduce_taps(o, next)};
+        })[0];
   }
 
   void write(const Expr& value) {
@@ -169,7 +173,8 @@ class WindowTemplate {
     grad_axis(a);
   }
 
-  // Axis a of x by phase: x = stride * q + phase - pad.lo (so that tap t of window o is stride*o + dilation*t).
+  // Axis a of x by phase: x = stride * q + phase - pad.lo (so that tap t of window o is stride*o +
+  // dilation*t).
   void grad_axis(size_t a) {
     bool last = a + 1 == n_;
     int64_t s = stride_[a], lo = pad_[2 * a];
@@ -237,8 +242,8 @@ class WindowTemplate {
         before = false;
       } else {
         std::vector<Dim> td(t.begin(), t.end());
-        // Outside of x nothing competes: an earlier tap must be less, which -inf isn't of -inf, so "not there"
-        // is decided by the guard.
+        // Outside of x nothing competes: an earlier tap must be less, which -inf isn't of -inf, so "not
+        // there" is decided by the guard.
         std::vector<Dim> inside = guards;
         const Shape& xs = core_->operands[0]->type.shape;
         for (size_t a = 0; a < n_; ++a) {
@@ -247,7 +252,8 @@ class WindowTemplate {
           add_guard(inside, xs[lead_ + a] - 1 - c);
         }
         Expr e = b_->k().let("e", x_at(o, td, guards, -std::numeric_limits<double>::infinity()));
-        // an earlier one beats it by being as large, a later one only by being larger; the first NaN beats all
+        // an earlier one beats it by being as large, a later one only by being larger; the first NaN beats
+        // all
         Expr beats = before ? bit_or(e >= own, is_nan(e))
                             : bit_and(logical_not(is_nan(own)), bit_or(e > own, is_nan(e)));
         for (const Dim& g : inside) {
