@@ -227,7 +227,13 @@ class Grouping {
     if (source >= 0 && same_reduction(group(source), kind, space, axes) && g_.form[p] == Form::kFull)
       if (join_as(source)) return true;
     // Rows or columns that read the same tensors.
-    for (int id : near_readers(i))
+    std::vector<int> readers = near_readers(i);
+    // Or that read what its operand is computed from, if nothing else wants the operand.
+    if (source >= 0 && g_.sink_only[p] && group(source).kind == RegionKind::kMap)
+      for (int n : group(source).nodes)
+        for (int id : near_readers(n))
+          if (std::find(readers.begin(), readers.end(), id) == readers.end()) readers.push_back(id);
+    for (int id : readers)
       if (same_reduction(group(id), kind, space, axes) && id != source) {
         if (source >= 0 && kind == RegionKind::kRows && group(source).kind == RegionKind::kMap &&
             group(source).space == space && p >= 0 && !g_.hard[p])
@@ -362,7 +368,7 @@ class Grouping {
           break;
         case RegionKind::kContraction:
         case RegionKind::kWindow:
-          if (map.space == t.space && !map.has_index_map) return Form::kFull;
+          if (map.space == t.space && !map.has_index_map && !feeds_core(map, t)) return Form::kFull;
           break;
         case RegionKind::kRows:
           if (map.space == t.space && enough_rows_for(t)) return Form::kFull;
@@ -391,6 +397,20 @@ class Grouping {
     if (a.kind == RegionKind::kRows && b.kind == RegionKind::kRows && a.space == b.space && a.axes == b.axes)
       merge(other, home);
     return home;
+  }
+  // Whether the core reads a value of the map. The map is then a prologue at best (build_regions decides what
+  // is cheap enough to compute again with each read), no part of the epilogue.
+  bool feeds_core(const Group& map, const Group& t) const {
+    for (int n : map.nodes)
+      for (int u : g_.users[n])
+        if (u == t.core || (g_.group_of[u] < 0 && reaches_core(u, t.core))) return true;
+    return false;
+  }
+  // through views and what floats
+  bool reaches_core(int i, int core) const {
+    for (int u : g_.users[i])
+      if (u == core || (g_.group_of[u] < 0 && reaches_core(u, core))) return true;
+    return false;
   }
   bool enough_rows_for(const Group& t) const {
     return g_.sizes.elements(row_shape(t, false)) >= 8 || g_.sizes.elements(t.space) <= 32768;

@@ -84,7 +84,8 @@ def check_file(path, root, env):
             if language == "graph":
                 words = rest.split() or ["block.graph"]
                 pathlib.Path(folder, words[0]).write_text("\n".join(body) + "\n")
-                core = body and body[0].split()[2:3] == ["core"]
+                header = next((text for text in body if text.strip() and not text.startswith("#")), "")
+                core = header.split()[2:3] == ["core"]
                 code, out = run(f"graphc-opt {words[0]} --passes=" if core else f"graphc check {words[0]}", folder, env)
                 count += 1
                 if "error" in words[1:]:
