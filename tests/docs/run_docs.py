@@ -86,7 +86,7 @@ def check_file(path, root, env):
                 pathlib.Path(folder, words[0]).write_text("\n".join(body) + "\n")
                 header = next((text for text in body if text.strip() and not text.startswith("#")), "")
                 core = header.split()[2:3] == ["core"]
-                code, out = run(f"graphc-opt {words[0]} --passes=" if core else f"graphc check {words[0]}", folder, env)
+                code, out = run(f"graphc-opt {words[0]}" if core else f"graphc check {words[0]}", folder, env)
                 count += 1
                 if "error" in words[1:]:
                     wants_text = (where, out)
