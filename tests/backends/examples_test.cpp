@@ -14,7 +14,8 @@
 namespace graphc {
 namespace {
 
-std::unique_ptr<Module> compiled(const std::string& example, std::map<std::string, std::string> set) {
+std::unique_ptr<Module> compiled(const std::string& example, std::map<std::string, std::string> set,
+                                 int opt_level = 2) {
   auto file = GraphFile::load(std::string(GRAPHC_SOURCE_DIR) + "/examples/" + example + ".graph");
   ElaborateOptions options;
   options.training = true;
@@ -22,7 +23,7 @@ std::unique_ptr<Module> compiled(const std::string& example, std::map<std::strin
   auto e = file->elaborate(options);
   EXPECT_TRUE(e) << file->report();
   if (!e) return nullptr;
-  Status s = build_pipeline({}).run(*e->module);
+  Status s = build_pipeline({.opt_level = opt_level}).run(*e->module);
   EXPECT_TRUE(s.ok()) << s.error().message;
   return std::move(e->module);
 }
@@ -67,6 +68,13 @@ TEST_P(CpuExamples, EveryFusionHasATemplate) {
     every_fusion_lowers(*m);
   }
 }
+
+TEST_P(CpuExamples, EveryPlainPrimitiveHasATemplate) {
+  auto m = compiled(GetParam(), {}, 0);
+  ASSERT_TRUE(m);
+  every_fusion_lowers(*m);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, CpuExamples,
                          ::testing::Values("mnist_cnn", "mlp", "cnn_224", "resnet50", "gpt2", "chargpt",
                                            "shapes"),
