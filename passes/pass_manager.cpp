@@ -19,10 +19,11 @@ Result<std::string> write_reproducer(const Module& before, const std::string& pa
   std::string first_line = why.message.substr(0, why.message.find('\n'));
   std::string text = fmt::format("# passes: {}\n# error: {}\n# replay: graphc-opt --verify-each {}\n", pass,
                                  first_line, path);
-  // Weights' values hardly ever matter to a failing pass: large data is replaced by an initialiser.
+  // Weights' values hardly ever matter to a failing pass: data that isn't printed in line is replaced by an
+  // initialiser.
   std::unique_ptr<Module> small = clone(before);
   for (auto& v : small->variables)
-    if (v->data && v->data->size() > 64) {
+    if (v->data && v->data->size() > kMaxInlineData * dtype_size(v->value.type.dtype)) {
       v->data = nullptr;
       v->init = "zeros";
       v->init_attrs.clear();
@@ -33,6 +34,16 @@ Result<std::string> write_reproducer(const Module& before, const std::string& pa
 }
 
 }  // namespace
+
+std::string passes_of_reproducer(std::string_view text) {
+  constexpr std::string_view kKey = "# passes:";
+  while (text.starts_with("#") || text.starts_with("\n")) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    if (text.starts_with(kKey)) return std::string(text.substr(kKey.size(), end - kKey.size()));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return "";
+}
 
 Status PassManager::run(Module& module) {
   timings_.clear();
@@ -64,7 +75,7 @@ Status PassManager::run(Module& module) {
             internal_error(fmt::format("pass {} made an invalid module: {}", pass.name, s.error().message));
     }
     if (!error) continue;
-    if (start) {
+    if (start && error->code == ErrorCode::kInternal) {
       // Passes are deterministic: the text before the failing one comes from running those before it again.
       bool replayed = true;
       for (size_t k = 0; k < i && replayed; ++k) replayed = passes_[k].run(*start).ok();

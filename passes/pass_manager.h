@@ -1,15 +1,17 @@
 // PassManager: an ordered list of named passes over a module. Around each one it can time, verify and print;
-// when a pass fails, or leaves IR the verifier refuses, it writes a reproducer that `graphc-opt FILE`
-// replays.
+// when a pass fails internally, or leaves IR the verifier refuses, it writes a reproducer that
+// `graphc-opt FILE` replays.
 //
 //   PassManager pm = build_pipeline({});                 // passes/passes.h
 //   pm.options.verify_each = true;
 //   GC_CHECK(pm.run(module));
 //   for (const PassManager::Timing& t : pm.timings()) fmt::print("{:8.3f} ms  {}\n", t.ms, t.name);
 //
-// A reproducer is the core text as it was before the failing pass, with a first comment
-//   # passes: cse,fuse
-// naming the failing pass and those after it.
+// A reproducer is the core text as it was before the failing pass, headed by comments:
+//   # passes: cse
+//   # error: pass cse made an invalid module: ..
+//   # replay: graphc-opt --verify-each graphc-reproducer-cse.graph
+// The values of large constants and weights are left out (zeros).
 #pragma once
 
 #include <functional>
@@ -32,9 +34,9 @@ struct PassManagerOptions {
   bool print_after_all = false;  // to `print`; core text, headed by the pass's name
   bool print_locations = true;
   std::function<void(std::string_view)> print;  // default: stderr
-  // Where a failing pass leaves its reproducer ("graphc-reproducer-<pass>.graph"); empty: none is written.
-  // The module is then printed before each pass, so that the text is at hand: costs time, meant for the
-  // verifying mode and for graphc's own run after a failure.
+  // Where a pass that fails internally leaves its reproducer ("graphc-reproducer-<pass>.graph"); empty: none
+  // is written. Costs a copy of the module at the start; after a failure the passes before run again on it.
+  // What the user can mend (an unknown optimizer) leaves none.
   std::string reproducer_dir;
 };
 
@@ -61,5 +63,8 @@ class PassManager {
   std::vector<Pass> passes_;
   std::vector<Timing> timings_;
 };
+
+// What a reproducer's "# passes:" line names, "" if none of the first comments is one.
+std::string passes_of_reproducer(std::string_view text);
 
 }  // namespace graphc

@@ -1,4 +1,5 @@
-// The optimised step computes what the plain one does: both are run by the reference interpreter, on random data.
+// The optimised step computes what the plain one does: both are run by the reference interpreter, on random
+// data.
 #include <cmath>
 
 #include <gtest/gtest.h>

@@ -36,17 +36,6 @@ int fail(const Error& e) {
   return exit_code(e.code);
 }
 
-// "# passes: cse,dce" among the first comments of a reproducer.
-std::string passes_in(std::string_view text) {
-  constexpr std::string_view kKey = "# passes:";
-  while (text.starts_with("#") || text.starts_with("\n")) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    if (text.starts_with(kKey)) return std::string(text.substr(kKey.size(), end - kKey.size()));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return "";
-}
-
 Result<std::unique_ptr<Module>> elaborate(const std::string& file, bool train,
                                           const std::vector<std::string>& set) {
   auto f = GraphFile::load(file);
@@ -71,7 +60,7 @@ int run(const std::string& file, std::string passes, const PassManagerOptions& o
   parse_options.directory = slash == std::string::npos ? "." : file.substr(0, slash);
   auto module = is_core_text(*text) ? parse_core(*text, file, parse_options) : elaborate(file, train, set);
   if (!module.ok()) return fail(module.error());
-  if (passes.empty()) passes = passes_in(*text);
+  if (passes.empty()) passes = passes_of_reproducer(*text);
   auto list = parse_pass_list(passes);
   if (!list.ok()) return fail(list.error());
   PassManager pm;
