@@ -433,7 +433,7 @@ class Grouping {
 
   bool only_variables(int i) const {
     for (int p : g_.producers[i])
-      if (p >= 0 && !g_.floating[p]) {
+      if (p >= 0 && !g_.floating[p] && (p = g_.root(p)) >= 0) {  // a view of a variable is one as well
         const int id = g_.group_of[p];
         if (id < 0 || std::find(small_maps_.begin(), small_maps_.end(), id) == small_maps_.end())
           return false;

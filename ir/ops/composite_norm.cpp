@@ -228,26 +228,29 @@ std::vector<Value*> expand_batch_norm(Builder& b, const Call& c) {
   int rank = x->type.rank();
   auto channels = [&](Value* v) { return along_axis(b, v, 1, rank); };
   double eps = c.attr("eps").as_float();
-  Value* y;
-  std::vector<Value*> results;
-  if (c.attr("training").as_bool()) {
-    auto axes = batch_axes(x);
-    Value* mean = b.mean(x, axes, true);
-    Value* d = b.sub(x, mean);
-    Value* var = b.mean(b.mul(d, d), axes, true);
-    y = b.mul(d, b.rsqrt(b.add(var, eps)));
-    // What is remembered: the unbiased variance.
-    double momentum = c.attr("momentum").as_float();
-    Value* n = b.count(x, axes, x->type.dtype);
-    const Shape& channel = c.types[1].shape;
-    auto update = [&](Value* old, Value* now) {
-      return b.add(b.mul(old, 1 - momentum), b.mul(b.reshape(b.stop_gradient(now), channel), momentum));
-    };
-    Value* unbiased = b.mul(var, b.div(n, b.sub(n, 1)));
-    results = {update(c.operand(1), mean), update(c.operand(2), unbiased)};
-  } else {
-    y = b.mul(b.sub(x, channels(c.operand(1))), b.rsqrt(b.add(channels(c.operand(2)), eps)));
+  if (!c.attr("training").as_bool()) {
+    // One scale and one shift per channel, from values that don't change during the step: what is left for
+    // each element is a multiplication and an addition.
+    Value* scale = b.rsqrt(b.add(channels(c.operand(2)), eps));
+    if (has(c, 3)) scale = b.mul(scale, channels(c.operand(3)));
+    Value* shift = b.mul(channels(c.operand(1)), scale);
+    if (has(c, 4)) return {b.add(b.mul(x, scale), b.sub(channels(c.operand(4)), shift))};
+    return {b.sub(b.mul(x, scale), shift)};
   }
+  auto axes = batch_axes(x);
+  Value* mean = b.mean(x, axes, true);
+  Value* d = b.sub(x, mean);
+  Value* var = b.mean(b.mul(d, d), axes, true);
+  Value* y = b.mul(d, b.rsqrt(b.add(var, eps)));
+  // What is remembered: the unbiased variance.
+  double momentum = c.attr("momentum").as_float();
+  Value* n = b.count(x, axes, x->type.dtype);
+  const Shape& channel = c.types[1].shape;
+  auto update = [&](Value* old, Value* now) {
+    return b.add(b.mul(old, 1 - momentum), b.mul(b.reshape(b.stop_gradient(now), channel), momentum));
+  };
+  Value* unbiased = b.mul(var, b.div(n, b.sub(n, 1)));
+  std::vector<Value*> results = {update(c.operand(1), mean), update(c.operand(2), unbiased)};
   if (has(c, 3)) y = b.mul(y, channels(c.operand(3)));
   if (has(c, 4)) y = b.add(y, channels(c.operand(4)));
   results.insert(results.begin(), y);
