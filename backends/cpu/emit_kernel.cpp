@@ -216,9 +216,14 @@ Status KernelEmitter::emit() {
 }
 
 void KernelEmitter::emit_block(const StmtList& block) {
-  for (const Stmt& s : block) {
+  for (size_t i = 0; i < block.size(); ++i) {
     if (!error_.empty()) return;
-    emit_stmt(s);
+    if (size_t run = store_run(block, i); run > 1) {
+      store_together(block, i, run);
+      i += run - 1;
+    } else {
+      emit_stmt(block[i]);
+    }
   }
 }
 

@@ -476,6 +476,17 @@ Value* KernelEmitter::eval_load(const ScalarNode& n) {
              : b_.CreateAlignedLoad(vt, p, align);
     annotate(i, n.buffer);
     v = i;
+  } else if (a.stride == 2 && mask) {
+    // both vectors that hold the elements, masked, and a shuffle
+    std::vector<int> spread, pick;
+    for (int i = 0; i < 2 * w; ++i) spread.push_back(i % 2 ? w : i / 2);
+    for (int i = 0; i < w; ++i) pick.push_back(2 * i);
+    Value* wide = b_.CreateShuffleVector(mask, Constant::getNullValue(mask->getType()), spread);
+    Type* wt = FixedVectorType::get(element, static_cast<unsigned>(2 * w));
+    Instruction* i =
+        b_.CreateMaskedLoad(wt, element_ptr(n.buffer, a), align, wide, Constant::getNullValue(wt));
+    annotate(i, n.buffer);
+    v = b_.CreateShuffleVector(i, pick);
   } else if (a.stride && !mask) {
     Value* p = element_ptr(n.buffer, a);
     v = PoisonValue::get(vt);
@@ -589,6 +600,67 @@ void KernelEmitter::store(int buffer, const std::vector<Dim>& index, Value* v,
     Value* ptrs = b_.CreateInBoundsGEP(element, buffers_[static_cast<size_t>(buffer)].base, ix);
     annotate(b_.CreateMaskedScatter(v, ptrs, align, as_mask(mask)), buffer);
   }
+}
+
+// Neighbours of different lanes, store by store: addresses a, a+1, .. a+stride-1 of one buffer, the lanes `stride`
+// apart. Together they are whole vectors.
+size_t KernelEmitter::store_run(const StmtList& block, size_t at) const {
+  const Stmt& s = block[at];
+  if (vector_.width == 0 || s.kind != StmtKind::kStore ||
+      k_.buffers[static_cast<size_t>(s.buffer)].kind == BufferKind::kRegister)
+    return 1;
+  Dim start;
+  auto stride = lane_stride(flat_index(s.buffer, s.index), &start);
+  if (!stride || *stride < 2 || *stride > 4 || at + static_cast<size_t>(*stride) > block.size()) return 1;
+  for (int64_t i = 1; i < *stride; ++i) {
+    const Stmt& t = block[at + static_cast<size_t>(i)];
+    // a value that is named already isn't changed by the stores before it
+    if (t.kind != StmtKind::kStore || t.buffer != s.buffer ||
+        (t.value.op() != ScalarOp::kVar && t.value.op() != ScalarOp::kConst))
+      return 1;
+    Dim next;
+    auto same = lane_stride(flat_index(t.buffer, t.index), &next);
+    if (same != stride || !(next - start).is_constant(i)) return 1;
+  }
+  return static_cast<size_t>(*stride);
+}
+
+void KernelEmitter::store_together(const StmtList& block, size_t at, size_t count) {
+  const Stmt& s = block[at];
+  const LoopBuffer& buf = k_.buffers[static_cast<size_t>(s.buffer)];
+  const int w = vector_.width, n = static_cast<int>(count);
+  std::vector<Value*> values, masks;
+  bool masked = false;
+  for (size_t i = 0; i < count; ++i) {
+    const Stmt& t = block[at + i];
+    values.push_back(to_memory(splat(emit_expr(t.value), w), buf.type));
+    Value* mask = both(vector_.mask, guard(t.guards));
+    masked |= mask != nullptr;
+    masks.push_back(as_mask(mask));
+  }
+  auto interleave = [&](std::vector<Value*> v) {
+    // n vectors one after the other, then lane l of each
+    while (v.size() > 1) {
+      std::vector<Value*> pairs;
+      for (size_t i = 0; i < v.size(); i += 2) {
+        Value* b = i + 1 < v.size() ? v[i + 1] : PoisonValue::get(v[i]->getType());
+        std::vector<int> all(static_cast<size_t>(2 * width_of(v[i])));
+        for (size_t k = 0; k < all.size(); ++k) all[k] = static_cast<int>(k);
+        pairs.push_back(b_.CreateShuffleVector(v[i], b, all));
+      }
+      v = pairs;
+    }
+    std::vector<int> order;
+    for (int l = 0; l < w; ++l)
+      for (int i = 0; i < n; ++i) order.push_back(i * w + l);
+    return b_.CreateShuffleVector(v[0], order);
+  };
+  Value* p = element_ptr(s.buffer, address(s.buffer, s.index));
+  Align align(dtype_size(buf.type));
+  Value* v = interleave(values);
+  annotate(masked ? static_cast<Instruction*>(b_.CreateMaskedStore(v, p, align, interleave(masks)))
+                  : b_.CreateAlignedStore(v, p, align),
+           s.buffer);
 }
 
 // ---- expressions

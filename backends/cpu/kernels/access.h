@@ -1,5 +1,5 @@
-// Addresses: row-major index arithmetic, and what a kernel touches, from which templates decide which axes run
-// as one.
+// Addresses: row-major index arithmetic, and what a kernel touches, from which templates decide which axes
+// run as one.
 #pragma once
 
 #include <optional>

@@ -27,8 +27,8 @@ struct ContractionPlan {
   bool a_plain = false, b_plain = false;      // a load (perhaps with a cast) without guards
   bool a_dense_k = false, a_dense_m = false;  // A's elements are adjacent (or equal) along the innermost k, m
   bool b_dense_k = false, b_dense_n = false;
-  Dim a_row_stride;                           // elements between rows of A
-  bool dot = false;                           // vectors along k
+  Dim a_row_stride;  // elements between rows of A
+  bool dot = false;  // vectors along k
 };
 Result<ContractionPlan> plan_contraction(const Func& region, const LowerOptions& options);
 
@@ -58,8 +58,8 @@ struct KRun {
 std::vector<KRun> k_runs(const ContractionPlan& p, const Box& box, const std::vector<Access>* a,
                          const std::vector<Access>* b);
 // Original coordinates of k for one variable per run.
-Coords run_coords(const ContractionPlan& p, const Box& box, const std::vector<KRun>& runs, const Coords& outer,
-                  const Dim& start, const Coords& at, const DimRanges& ranges);
+Coords run_coords(const ContractionPlan& p, const Box& box, const std::vector<KRun>& runs,
+                  const Coords& outer, const Dim& start, const Coords& at, const DimRanges& ranges);
 
 struct TileShape {
   int mr = 1, nv = 1;

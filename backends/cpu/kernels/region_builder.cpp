@@ -294,11 +294,14 @@ void RegionBuilder::store_results(const std::vector<std::pair<int, Coords>>& res
     Expr e = element(region_.body.results[r], at, guards);
     values.push_back(results.size() > 1 ? named(e) : e);
   }
-  for (size_t i = 0; i < results.size(); ++i) {
-    const auto& [r, at] = results[i];
-    k_.store(results_.at(r), {simplify(linear_index(region_.body.results[r]->type.shape, at))}, values[i],
-             guards);
-  }
+  for (size_t i = 0; i < results.size(); ++i)
+    store_value(results[i].first, results[i].second, values[i], guards);
+}
+
+void RegionBuilder::store_value(int result, const Coords& at, const Expr& value,
+                                const std::vector<Dim>& guards) {
+  k_.store(results_.at(result), {simplify(linear_index(region_.body.results[result]->type.shape, at))}, value,
+           guards);
 }
 
 void RegionBuilder::scoped(const std::function<void()>& body) {

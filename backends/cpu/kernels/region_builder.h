@@ -51,16 +51,16 @@ class RegionBuilder {
   // From now on, and until the end of the current loop body, elements of v are f(coordinates).
   void bind(const Value* v, std::function<Expr(const Coords&)> f);
   // Evaluates every listed result element, then stores them all.
-  void store_results(const std::vector<std::pair<int, Coords>>& results,
-                     const std::vector<Dim>& guards = {});
+  void store_results(const std::vector<std::pair<int, Coords>>& results, const std::vector<Dim>& guards = {});
+  // One element of a result that the template has evaluated itself.
+  void store_value(int result, const Coords& at, const Expr& value, const std::vector<Dim>& guards = {});
 
   // k().loop with the variable's range known to simplify() and values memorised for the body only.
   void loop(LoopSpec spec, std::string_view var, Dim lo, Dim hi, const std::function<void(Dim)>& body,
             std::optional<Dim> limit = {}, int64_t step = 1);
   std::vector<Expr> reduce(std::string_view name, std::vector<ReduceOp> ops, LoopSpec spec,
                            std::string_view var, Dim lo, Dim hi,
-                           const std::function<std::vector<Expr>(Dim)>& body,
-                           std::optional<Dim> limit = {});
+                           const std::function<std::vector<Expr>(Dim)>& body, std::optional<Dim> limit = {});
   // A body of statements (of an if) with its own memory of values.
   void scoped(const std::function<void()>& body);
 

@@ -2,9 +2,11 @@
 //
 // reduce_window: vectors along the innermost output axis, the taps unrolled or in serial loops, positions
 // outside of x guarded. reduce_window_grad runs over x and gathers: an element adds up dy of the windows that
-// contain it (sum), or of those whose first maximum (or first NaN) it is (max). No two iterations write the
-// same element. Along strided axes x is walked by phase, so that which windows contain an element is known
-// without a division.
+// contain it (sum), or of those whose first maximum (or first NaN) it is (max), which is found once per
+// window: in passing if windows don't overlap, else by a pass of its own into scratch. No two iterations
+// write the same element. Along strided axes x is walked by phase, so that which windows contain an element
+// is known without a division.
+#include <deque>
 #include <functional>
 #include <limits>
 
@@ -52,14 +54,13 @@ class WindowTemplate {
     b_ = &b;
     at_.assign(out_.size(), Dim(0));
     if (grad)
-      grad_nest(0);
+      gradient();
     else
       forward_nest(0);
     Dim per_iteration(1);
     for (size_t i = lead_; i < out_.size(); ++i) per_iteration *= out_[i];
     if (lead_ == 0) per_iteration = out_.back();
-    GC_TRY(KernelStep step,
-           b.finish(task_grain(per_iteration, 2 + 4 * taps_ * (grad && max_ ? taps_ : 1), lanes_)));
+    GC_TRY(KernelStep step, b.finish(task_grain(per_iteration, 2 + (grad ? 6 : 4) * taps_, lanes_)));
     LoweredRegion out;
     out.steps.push_back(std::move(step));
     return out;
@@ -147,7 +148,18 @@ class WindowTemplate {
   }
 
   void write(const Expr& value) {
-    Coords here = at_;
+    bind_core(value, at_);
+    std::vector<std::pair<int, Coords>> stores;
+    for (int r : results_) stores.emplace_back(r, result_coords(r, at_));
+    b_->store_results(stores);
+  }
+
+  Coords result_coords(int r, const Coords& at) {
+    return reshape_coords(out_, at, region_.body.results[r]->type.shape, b_->ranges());
+  }
+
+  // The window's result at `here` is `value`.
+  void bind_core(const Expr& value, const Coords& here) {
     Expr e = cast(value, type_);
     b_->bind(core_->result(), [this, here, e](const Coords& asked) {
       for (size_t i = 0; i < here.size(); ++i)
@@ -157,20 +169,78 @@ class WindowTemplate {
         }
       return e;
     });
-    std::vector<std::pair<int, Coords>> stores;
-    for (int r : results_)
-      stores.emplace_back(r, reshape_coords(out_, here, region_.body.results[r]->type.shape, b_->ranges()));
-    b_->store_results(stores);
   }
 
-  // ---- gradient: one element of x at a time ----
+  // ---- gradient ----
 
-  void grad_nest(size_t a) {
-    if (a == 0 && lead_ > 0) {
-      outer_axes([&] { grad_axis(0); });
-      return;
+  // Each element of x lies in at most one window.
+  bool apart() const {
+    for (size_t a = 0; a < n_; ++a)
+      if (window_[a] > stride_[a] || dilation_[a] != 1) return false;
+    return true;
+  }
+
+  void gradient() {
+    // Phases of how many axes, innermost first, are handled by one body, so that neighbours in memory are
+    // stored together.
+    joint_ = n_;
+    for (int64_t together = 1; joint_ > 0 && together * stride_[joint_ - 1] <= 16; --joint_)
+      together *= stride_[joint_ - 1];
+    outer_axes([&] {
+      if (max_ && !apart()) best_pass();
+      grad_axis(0);
+    });
+  }
+
+  // The first maximum of every window of the current outer axes, as the number of its tap.
+  void best_pass() {
+    Shape windows(dy_shape().begin() + static_cast<int64_t>(lead_), dy_shape().end());
+    best_ = b_->k().scratch("best", DType::kI32, {product(windows)});
+    Coords o(n_);
+    std::function<void(size_t)> nest = [&](size_t a) {
+      b_->loop(a + 1 == n_ ? vector(lanes_) : serial(), "p", 0, windows[a], [&](Dim v) {
+        o[a] = v;
+        if (a + 1 < n_) return nest(a + 1);
+        b_->k().store(best_, {b_->simplify(linear_index(windows, o))}, find_best(o, {}));
+      });
+    };
+    nest(0);
+  }
+
+  // From the last tap to the first, so that of equals the first stays; a NaN beats every number.
+  Expr find_best(const Coords& o, const std::vector<Dim>& guards) {
+    const Shape& xs = core_->operands[0]->type.shape;
+    Expr at, top;
+    for (int64_t k = taps_; k-- > 0;) {
+      std::vector<Dim> t = tap_at(k), inside = guards;
+      for (size_t a = 0; a < n_; ++a) {
+        Dim c = tap(a, o[a], t[a]);
+        add_guard(inside, c);
+        add_guard(inside, xs[lead_ + a] - 1 - c);
+      }
+      Expr e = b_->k().let("x", x_at(o, t, guards, -std::numeric_limits<double>::infinity()));
+      Expr number = Expr::int_constant(k, DType::kI32);
+      if (!at) {
+        at = number;
+        top = e;
+        continue;
+      }
+      Expr wins = bit_or(e >= top, is_nan(e));
+      for (size_t g = guards.size(); g < inside.size(); ++g)
+        wins = bit_and(wins, Expr::index(inside[g]) >= Expr::int_constant(0, DType::kI64));
+      wins = b_->k().let("wins", wins);
+      at = b_->k().let("best", select(wins, number, at));
+      if (k > 0) top = b_->k().let("top", select(wins, e, top));
     }
-    grad_axis(a);
+    return at;
+  }
+
+  const Shape& dy_shape() const { return core_->operands[1]->type.shape; }
+
+  std::vector<Dim> tap_at(int64_t k) const {
+    std::vector<Dim> t(n_);
+    for (size_t i = n_; i-- > 0; k /= window_[i]) t[i] = k % window_[i];
+    return t;
   }
 
   // Axis a of x by phase: x = stride * q + phase - pad.lo (so that tap t of window o is stride*o +
@@ -179,97 +249,105 @@ class WindowTemplate {
     bool last = a + 1 == n_;
     int64_t s = stride_[a], lo = pad_[2 * a];
     Dim size = out_[lead_ + a];
-    for (int64_t phase = 0; phase < s; ++phase) {
+    auto over = [&](int64_t first_phase, int64_t last_phase) {
       // x >= 0: q >= ceil((lo - phase) / s); x < size: q < ceil((size + lo - phase) / s)
-      int64_t first = lo - phase > 0 ? (lo - phase + s - 1) / s : 0;
-      Dim end = ceildiv(size + lo - phase, s);
-      b_->loop(last ? vector(lanes_) : serial(), "q", first, end, [&](Dim q) {
-        phase_[a] = phase;
+      int64_t first = lo - last_phase > 0 ? (lo - last_phase + s - 1) / s : 0;
+      b_->loop(last ? vector(lanes_) : serial(), "q", first, ceildiv(size + lo - first_phase, s), [&](Dim q) {
         q_[a] = q;
-        at_[lead_ + a] = q * s + (phase - lo);
-        if (!last) return grad_axis(a + 1);
-        grad_element();
+        if (last)
+          grad_elements();
+        else
+          grad_axis(a + 1);
       });
-    }
+    };
+    if (a >= joint_) return over(0, s - 1);
+    for (phase_[a] = 0; phase_[a] < s; ++phase_[a]) over(phase_[a], phase_[a]);
   }
 
-  void grad_element() {
-    const Value* dy = core_->operands[1];
-    Expr own = max_ ? b_->k().let("own", cast(b_->element(core_->operands[0], at_), acc_)) : Expr();
-    Expr total = Expr::constant(0, acc_);
-    std::vector<int64_t> t(n_, 0);
-    bool any = false;
+  struct Element {
+    Coords at;
+    std::vector<Dim> guards;
+    std::vector<Expr> values;  // of the results
+  };
+
+  // All phases of the joint axes for the current q: every value first, then the stores, neighbours together.
+  void grad_elements() {
+    std::vector<Element> elements;
+    seen_.clear();
+    std::function<void(size_t)> phases = [&](size_t a) {
+      if (a == n_) {
+        elements.push_back(grad_element());
+        return;
+      }
+      for (phase_[a] = 0; phase_[a] < stride_[a]; ++phase_[a]) phases(a + 1);
+    };
+    phases(joint_);
+    for (size_t r = 0; r < results_.size(); ++r)
+      for (const Element& e : elements)
+        b_->store_value(results_[r], result_coords(results_[r], e.at), e.values[r], e.guards);
+  }
+
+  Element grad_element() {
+    Element el;
+    el.at.assign(at_.begin(), at_.begin() + static_cast<int64_t>(lead_));
+    for (size_t a = 0; a < n_; ++a) {
+      Dim x = q_[a] * stride_[a] + (phase_[a] - pad_[2 * a]);
+      el.at.push_back(x);
+      add_guard(el.guards, x);
+      add_guard(el.guards, out_[lead_ + a] - 1 - x);
+    }
+    Expr total;
     for (int64_t k = 0; k < taps_; ++k) {
       // x is tap t of window o iff stride * q + phase == stride * o + dilation * t
+      std::vector<Dim> t = tap_at(k);
       bool divides = true;
       Coords o(n_);
-      std::vector<Dim> guards;
-      Coords at(at_.begin(), at_.begin() + lead_);
       for (size_t a = 0; a < n_; ++a) {
-        int64_t d = phase_[a] - dilation_[a] * t[a];
-        if (((d % stride_[a]) + stride_[a]) % stride_[a] != 0) divides = false;
-        int64_t shift = d >= 0 ? d / stride_[a] : -((-d + stride_[a] - 1) / stride_[a]);
-        o[a] = q_[a] + shift;
-        at.push_back(o[a]);
-        add_guard(guards, o[a]);
-        add_guard(guards, dy->type.shape[lead_ + a] - 1 - o[a]);
+        int64_t d = phase_[a] - dilation_[a] * t[a].constant();
+        divides = divides && d % stride_[a] == 0;
+        o[a] = b_->simplify(q_[a] + d / stride_[a]);
       }
-      if (divides) {
-        Expr g = cast(b_->element(dy, at, guards, 0.0), acc_);
-        if (max_) {
-          Expr mine = is_first_maximum(o, t, own, guards);
-          if (mine) g = select(mine, g, Expr::constant(0, acc_));
-        }
-        total = b_->k().let("g", any ? total + g : g);
-        any = true;
-      }
-      for (size_t i = n_; i-- > 0;) {
-        if (++t[i] < window_[i]) break;
-        t[i] = 0;
-      }
+      if (!divides) continue;
+      const Window& w = window_of(o);
+      Expr g = w.dy;
+      if (max_ && taps_ > 1)
+        g = select(equal(w.best, Expr::int_constant(k, DType::kI32)), g, Expr::constant(0, acc_));
+      total = total ? b_->k().let("g", total + g) : g;
     }
-    write(total);
+    if (!total) total = Expr::constant(0, acc_);
+    bind_core(total, el.at);
+    for (int r : results_)
+      el.values.push_back(
+          b_->k().let("r", b_->element(region_.body.results[r], result_coords(r, el.at), el.guards)));
+    return el;
   }
 
-  // Is `own`, tap `mine` of window o, the first maximum (or the first NaN) of the window?
-  Expr is_first_maximum(const Coords& o, const std::vector<int64_t>& mine, const Expr& own,
-                        const std::vector<Dim>& guards) {
-    std::vector<int64_t> t(n_, 0);
-    bool before = true;
-    Expr all;
-    for (int64_t k = 0; k < taps_; ++k) {
-      if (t == mine) {
-        before = false;
-      } else {
-        std::vector<Dim> td(t.begin(), t.end());
-        // Outside of x nothing competes: an earlier tap must be less, which -inf isn't of -inf, so "not
-        // there" is decided by the guard.
-        std::vector<Dim> inside = guards;
-        const Shape& xs = core_->operands[0]->type.shape;
-        for (size_t a = 0; a < n_; ++a) {
-          Dim c = tap(a, o[a], td[a]);
-          add_guard(inside, c);
-          add_guard(inside, xs[lead_ + a] - 1 - c);
-        }
-        Expr e = b_->k().let("e", x_at(o, td, guards, -std::numeric_limits<double>::infinity()));
-        // an earlier one beats it by being as large, a later one only by being larger; the first NaN beats
-        // all
-        Expr beats = before ? bit_or(e >= own, is_nan(e))
-                            : bit_and(logical_not(is_nan(own)), bit_or(e > own, is_nan(e)));
-        for (const Dim& g : inside) {
-          bool outer_guard = false;
-          for (const Dim& h : guards) outer_guard |= h == g;
-          if (!outer_guard) beats = bit_and(beats, Expr::index(g) >= Expr::int_constant(0, DType::kI64));
-        }
-        Expr loses = logical_not(beats);
-        all = all ? bit_and(all, loses) : loses;
-      }
-      for (size_t i = n_; i-- > 0;) {
-        if (++t[i] < window_[i]) break;
-        t[i] = 0;
-      }
+  // What one window gives to its elements.
+  struct Window {
+    Coords o;
+    Expr dy;    // 0 for a window that isn't there
+    Expr best;  // max: the tap that gets it
+  };
+  const Window& window_of(const Coords& o) {
+    for (const Window& w : seen_)
+      if (w.o == o) return w;
+    const Shape& ys = dy_shape();
+    Coords at(at_.begin(), at_.begin() + static_cast<int64_t>(lead_));
+    std::vector<Dim> guards;
+    for (size_t a = 0; a < n_; ++a) {
+      at.push_back(o[a]);
+      add_guard(guards, o[a]);
+      add_guard(guards, ys[lead_ + a] - 1 - o[a]);
     }
-    return all;
+    Window w{o, b_->k().let("dy", cast(b_->element(core_->operands[1], at, guards, 0.0), acc_)), {}};
+    if (max_ && taps_ > 1) {
+      Shape windows(ys.begin() + static_cast<int64_t>(lead_), ys.end());
+      w.best = apart()
+                   ? find_best(o, guards)
+                   : b_->k().let("best", best_.load_where({b_->simplify(linear_index(windows, o))}, guards));
+    }
+    seen_.push_back(std::move(w));
+    return seen_.back();
   }
 
   const Func& region_;
@@ -286,8 +364,11 @@ class WindowTemplate {
   std::vector<int> results_;
   RegionBuilder* b_ = nullptr;
   Coords at_;
+  size_t joint_ = 0;  // axes from here on have all their phases in one body
   int64_t phase_[8] = {};
   Dim q_[8];
+  Buffer best_;
+  std::deque<Window> seen_;
 };
 
 }  // namespace
