@@ -455,6 +455,7 @@ void KernelEmitter::vector_chunks(const Stmt& s, const std::function<void(int)>&
       ranges_.set(q, Dim(lo_dim.constant() / w), floordiv(resolve(s.hi[0]) - 1, w));
       ranges_.set(l, 0, w - 1);
     }
+    vector_.count = count;
     if (count) vector_.mask = lanes_below(count);
     body(index);
     vector_ = {};
@@ -537,6 +538,7 @@ void KernelEmitter::emit_if(const Stmt& s) {
   VectorContext saved = vector_;
   vector_.mask = both(saved.mask, g);
   vector_.maybe_empty = true;
+  vector_.count = nullptr;
   emit_block(s.body);
   vector_.mask = both(saved.mask, b_.CreateNot(g));
   emit_block(s.orelse);

@@ -265,16 +265,60 @@ Value* KernelEmitter::lanes_below(Value* n) {
   return b_.CreateICmpULT(ConstantVector::get(iota), splat(n32, w));
 }
 
+bool KernelEmitter::narrow(const Dim& g, LaneRange* range) {
+  Dim first;  // of lane 0
+  auto stride = lane_varying(g) ? lane_stride(g, &first) : std::optional<int64_t>(0);
+  if (!stride) return false;
+  if (*stride == 0) {
+    Value* none = b_.CreateICmpSLT(emit_dim(g), i64(0));
+    range->below = b_.CreateSelect(none, i64(0), range->below ? range->below : i64(vector_.width));
+  } else if (*stride > 0) {  // first + stride * lane >= 0
+    Value* from = emit_dim(ceildiv(-first, *stride));
+    range->from = range->from ? b_.CreateBinaryIntrinsic(Intrinsic::smax, range->from, from) : from;
+  } else {
+    Value* below = emit_dim(floordiv(first, -*stride) + 1);
+    range->below = range->below ? b_.CreateBinaryIntrinsic(Intrinsic::smin, range->below, below) : below;
+  }
+  return true;
+}
+
 Value* KernelEmitter::guard_lanes(const Dim& g) {
-  Dim d;
-  if (auto stride = lane_stride(g, &d); stride && *stride >= -1 && *stride <= 1) {
-    Value* first = emit_dim(d);  // of lane 0
-    if (*stride == 0) return b_.CreateICmpSGE(first, i64(0));
-    if (*stride == -1) return lanes_below(b_.CreateAdd(first, i64(1)));
-    return b_.CreateNot(lanes_below(b_.CreateNeg(first)));
+  LaneRange range;
+  if (narrow(g, &range)) {
+    if (range.from) return b_.CreateNot(lanes_below(range.from));
+    return lanes_below(range.below);
   }
   Value* v = emit_dim_lanes(g);
   return b_.CreateICmpSGE(v, Constant::getNullValue(v->getType()));
+}
+
+Value* KernelEmitter::spread_mask(const std::vector<Dim>& guards) {
+  LaneRange range;
+  if (vector_.mask && !vector_.count) return nullptr;
+  range.below = vector_.count;
+  for (const Dim& g0 : guards) {
+    Dim g = resolve(g0);
+    if (!ranges_.provably_nonnegative(g) && !narrow(g, &range)) return nullptr;
+  }
+  // an odd position between two even ones that are there is there as well
+  const int w = vector_.width;
+  auto clamp = [&](Value* n) {
+    n = b_.CreateBinaryIntrinsic(Intrinsic::smin, b_.CreateBinaryIntrinsic(Intrinsic::smax, n, i64(0)),
+                                 i64(w));
+    return splat(b_.CreateTrunc(n, b_.getInt32Ty()), 2 * w);
+  };
+  std::vector<Constant*> below_at, from_at;
+  for (int i = 0; i < 2 * w; ++i) {
+    below_at.push_back(b_.getInt32(static_cast<uint32_t>((i + 1) / 2)));
+    from_at.push_back(b_.getInt32(static_cast<uint32_t>(i / 2)));
+  }
+  Value* mask = nullptr;
+  if (range.below) mask = b_.CreateICmpULT(ConstantVector::get(below_at), clamp(range.below));
+  if (range.from) {
+    Value* from = b_.CreateICmpUGE(ConstantVector::get(from_at), clamp(range.from));
+    mask = mask ? b_.CreateAnd(mask, from) : from;
+  }
+  return mask ? mask : splat(b_.getTrue(), 2 * w);
 }
 
 Value* KernelEmitter::guard(const std::vector<Dim>& guards) {
@@ -481,7 +525,8 @@ Value* KernelEmitter::eval_load(const ScalarNode& n) {
     std::vector<int> spread, pick;
     for (int i = 0; i < 2 * w; ++i) spread.push_back(i % 2 ? w : i / 2);
     for (int i = 0; i < w; ++i) pick.push_back(2 * i);
-    Value* wide = b_.CreateShuffleVector(mask, Constant::getNullValue(mask->getType()), spread);
+    Value* wide = spread_mask(n.guards);
+    if (!wide) wide = b_.CreateShuffleVector(mask, Constant::getNullValue(mask->getType()), spread);
     Type* wt = FixedVectorType::get(element, static_cast<unsigned>(2 * w));
     Instruction* i =
         b_.CreateMaskedLoad(wt, element_ptr(n.buffer, a), align, wide, Constant::getNullValue(wt));
@@ -602,8 +647,8 @@ void KernelEmitter::store(int buffer, const std::vector<Dim>& index, Value* v,
   }
 }
 
-// Neighbours of different lanes, store by store: addresses a, a+1, .. a+stride-1 of one buffer, the lanes `stride`
-// apart. Together they are whole vectors.
+// Neighbours of different lanes, store by store: addresses a, a+1, .. a+stride-1 of one buffer, the lanes
+// `stride` apart. Together they are whole vectors.
 size_t KernelEmitter::store_run(const StmtList& block, size_t at) const {
   const Stmt& s = block[at];
   if (vector_.width == 0 || s.kind != StmtKind::kStore ||
