@@ -75,11 +75,12 @@ Result<Spec> parse_spec(const std::string& text) {
     if (!s.options.emplace(name, eq == std::string::npos ? "" : parts[i].substr(eq + 1)).second)
       return s.bad(fmt::format("option '{}' is given twice", name));
   }
-  // "shapes:n=600" is as good as "shapes,n=600"
-  if (s.kind == "shapes" && s.path.find('=') != std::string::npos) {
+  // "shapes:600" and "shapes:n=600" are as good as "shapes,n=600"
+  if (s.kind == "shapes" && !s.path.empty()) {
     const size_t eq = s.path.find('=');
-    if (!s.options.emplace(s.path.substr(0, eq), s.path.substr(eq + 1)).second)
-      return s.bad(fmt::format("option '{}' is given twice", s.path.substr(0, eq)));
+    const std::string name = eq == std::string::npos ? "n" : s.path.substr(0, eq);
+    if (!s.options.emplace(name, eq == std::string::npos ? s.path : s.path.substr(eq + 1)).second)
+      return s.bad(fmt::format("option '{}' is given twice", name));
     s.path.clear();
   }
   return s;

@@ -14,8 +14,9 @@ ALLOWED = {
     "frontend": {"ir", "runtime/base"},
     "passes": {"ir", "runtime/base"},
     "backends": {"runtime/base"},
-    "backends/reference": {"backends", "ir", "runtime/base"},
-    "backends/cpu/exec": {"backends", "runtime/base"},
+    "backends/host": {"backends", "runtime/base"},
+    "backends/reference": {"backends", "backends/host", "ir", "runtime/base"},
+    "backends/cpu/exec": {"backends", "backends/host", "runtime/base"},
     "backends/cpu": {"backends", "backends/cpu/exec", "ir", "passes", "runtime/base"},
     "runtime": {"backends", "runtime/base"},
 }

@@ -48,10 +48,6 @@ Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& op
 Status run_pipeline(Module& m, const std::string& model, const CompileOptions& options,
                     std::vector<PassManager::Timing>* timings = nullptr);
 
-// Makes the file's tensors the initial values of the program's variables. Names that the model lacks, and
-// parameters that the file lacks, are errors; the optimizer's state in a checkpoint is not needed.
-Status apply_weights(Program& program, const std::string& path);
-
 extern const char* const kGraphcVersion;
 
 }  // namespace graphc

@@ -85,7 +85,7 @@ Result<Compiled> compile_one(const std::vector<std::byte>& ir, Device& target, D
 
 class Lowering {
  public:
-  Lowering(const Module& m, const LowerOptions& options, BackendRegistry& compilers)
+  Lowering(const Module& m, const LoweringOptions& options, BackendRegistry& compilers)
       : m_(m), options_(options), compilers_(compilers) {}
 
   Result<Lowered> run() {
@@ -272,7 +272,7 @@ class Lowering {
   }
 
   const Module& m_;
-  const LowerOptions& options_;
+  const LoweringOptions& options_;
   BackendRegistry& compilers_;
   Lowered out_;
   std::vector<std::pair<const Func*, std::string>> funcs_;
@@ -283,6 +283,10 @@ class Lowering {
 };
 
 }  // namespace
+
+Result<Lowered> lower(const Module& m, const LoweringOptions& options, BackendRegistry& compilers) {
+  return Lowering(m, options, compilers).run();
+}
 
 std::vector<SymbolDef> used_symbols(const Node& fusion, const Func& f) {
   std::set<std::string> used;

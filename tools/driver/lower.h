@@ -2,7 +2,7 @@
 // a runtime Program: every distinct fusion is offered to the target's backend and compiled once, in parallel;
 // the memory plan becomes buffers and views.
 //
-//   LowerOptions o{.target = "cpu", .names = {{"Net", "infer"}}};
+//   LoweringOptions o{.target = "cpu", .names = {{"Net", "infer"}}};
 //   GC_TRY(Lowered l, lower(*module, o, compilers));
 //   GC_CHECK(save_program(l.program, "net.gcx"));
 //
@@ -20,7 +20,7 @@
 
 namespace graphc {
 
-struct LowerOptions {
+struct LoweringOptions {
   std::string target = "cpu";
   std::string fallback;  // backend for what the target rejects; empty: a rejection is an error
   std::vector<std::pair<std::string, std::string>> names;  // module function -> program function, in order
@@ -53,7 +53,7 @@ struct Lowered {
 };
 
 // `m` must live as long as the result's functions are used.
-Result<Lowered> lower(const Module& m, const LowerOptions& options, BackendRegistry& compilers);
+Result<Lowered> lower(const Module& m, const LoweringOptions& options, BackendRegistry& compilers);
 
 // A fusion's region as a module of its own: one function, named after the fusion's kind, with the symbols the
 // region uses. What a backend's claim and compile receive.

@@ -68,7 +68,7 @@ std::function<bool()> Command::given(const std::string& name) const {
   return [o] { return o->count() > 0; };
 }
 
-Program::Program() {
+CommandLine::CommandLine() {
   app_ =
       std::make_unique<CLI::App>("graphc compiles, trains and runs models written in .graph files", "graphc");
   app_->require_subcommand(1);
@@ -78,13 +78,25 @@ Program::Program() {
       "internal\n"
       "error, 4 the device or a resource failed.");
 }
-Program::~Program() = default;
+CommandLine::~CommandLine() = default;
 
-Command Program::command(const std::string& name, const std::string& help) {
+Command CommandLine::command(const std::string& name, const std::string& help) {
   return Command(app_->add_subcommand(name, help), &chosen_);
 }
 
-int Program::run(int argc, char** argv) {
+namespace {
+std::string typed;
+}  // namespace
+const std::string& command_line() { return typed; }
+
+int CommandLine::run(int argc, char** argv) {
+  for (int i = 0; i < argc; ++i) {
+    const std::string a = argv[i];
+    const bool plain = !a.empty() && a.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;~#!") == std::string::npos;
+    std::string quoted = "'";
+    for (const char c : a) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+    typed += (i ? " " : "") + (plain ? a : quoted + "'");
+  }
   try {
     app_->parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,6 +1,6 @@
 // What all commands of graphc share: declaring options, printing errors, exit codes.
 //
-//   void add_fmt(Program& program) {
+//   void add_fmt(CommandLine& program) {
 //     auto o = std::make_shared<Options>();
 //     program.command("fmt", "formats a .graph file")
 //         .positional("FILE", o->file, "the file")
@@ -54,10 +54,10 @@ class Command {
   std::function<Status()>* chosen_;
 };
 
-class Program {
+class CommandLine {
  public:
-  Program();
-  ~Program();
+  CommandLine();
+  ~CommandLine();
   Command command(const std::string& name, const std::string& help);
   int run(int argc, char** argv);
 
@@ -76,20 +76,22 @@ void print_warnings(const std::string& text);
 Result<std::map<std::string, std::string>> parse_set(const std::vector<std::string>& set);
 // An input file must be there: a missing one is the user's mistake, not the machine's.
 Status check_file(const std::string& path);
+// The command as it was typed, quoted where a shell needs it.
+const std::string& command_line();
 bool on_terminal();  // stderr, for progress bars
 
 // "1.5 MiB"
 std::string bytes_text(double bytes);
 
-void add_check(Program&);
-void add_fmt(Program&);
-void add_compile(Program&);
-void add_run(Program&);
-void add_bench(Program&);
-void add_train(Program&);
-void add_eval(Program&);
-void add_ops(Program&);
-void add_devices(Program&);
-void add_explain(Program&);
+void add_check(CommandLine&);
+void add_fmt(CommandLine&);
+void add_compile(CommandLine&);
+void add_run(CommandLine&);
+void add_bench(CommandLine&);
+void add_train(CommandLine&);
+void add_eval(CommandLine&);
+void add_ops(CommandLine&);
+void add_devices(CommandLine&);
+void add_explain(CommandLine&);
 
 }  // namespace graphc::cli

@@ -34,7 +34,7 @@ Status run(const Options& o) {
 
 }  // namespace
 
-void add_fmt(Program& program) {
+void add_fmt(CommandLine& program) {
   auto o = std::make_shared<Options>();
   program.command("fmt", "formats a .graph file; comments stay where they are")
       .positional("FILE", o->file, "the file")

@@ -28,7 +28,7 @@ Status run(const std::string& name) {
 
 }  // namespace
 
-void add_ops(Program& program) {
+void add_ops(CommandLine& program) {
   auto name = std::make_shared<std::string>();
   program.command("ops", "lists the ops, or describes one")
       .positional("OP", *name, "the op to describe", false)

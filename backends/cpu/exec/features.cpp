@@ -167,6 +167,18 @@ Status CpuFeatures::disable(std::string_view list) {
   });
 }
 
+std::string host_cpu_name() {
+  std::string name;
+  uint32_t r[4];
+  for (uint32_t leaf = 0x80000002; leaf <= 0x80000004; ++leaf) {
+    if (!__get_cpuid(leaf, &r[0], &r[1], &r[2], &r[3])) return "cpu";
+    name.append(reinterpret_cast<const char*>(r), sizeof r);
+  }
+  name = name.c_str();  // up to the first NUL
+  while (!name.empty() && name.back() == ' ') name.pop_back();
+  return name.empty() ? "cpu" : name;
+}
+
 const CpuFeatures& host_features() {
   static const CpuFeatures features = [] {
     CpuFeatures f = detect();

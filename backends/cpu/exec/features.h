@@ -82,6 +82,8 @@ class CpuFeatures {
 
 // Of this machine; GRAPHC_CPU_DISABLE (a list as disable() takes) switches some off. Found once.
 const CpuFeatures& host_features();
+// The processor's name as it gives it itself; "cpu" if it gives none.
+std::string host_cpu_name();
 // An error that says so, unless f has AVX2, FMA and F16C, without which no kernel runs.
 Status check_baseline(const CpuFeatures& f);
 // Asks the kernel for the AMX state, once per process; false if it is refused or there is none.
