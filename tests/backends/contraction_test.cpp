@@ -178,5 +178,17 @@ TEST(CpuContraction, SymbolicBatchAndImage) {
   }
 }
 
+// Blocks of columns that are no multiple of a tile, beside each other on several threads.
+TEST(CpuContraction, BlocksEndInsideATile) {
+  RegionCase c("contraction");
+  Value *x = c.f32({Dim::symbol("N"), 1, 28, 28}), *w = c.f32({16, 1, 3, 3});
+  c.result(c.b.create(ops::convolution, {x, w},
+                      {{"stride", Attr::ints({1, 1})},
+                       {"pad", Attr::ints({1, 1, 1, 1})},
+                       {"dilation", Attr::ints({1, 1})},
+                       {"groups", Attr(1)}}));
+  c.check({{"N", 64}});
+}
+
 }  // namespace
 }  // namespace graphc

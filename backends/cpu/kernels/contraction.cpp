@@ -279,7 +279,10 @@ class OuterForm {
     loops(0, {});
     if (one_block_) {
       each([&](Dim i, Dim c) { k.store(c_, {i * nr_ + c}, acc.load({i, c})); });
-      epilogue(m_local, n_local, mr, int64_t{nv} * lanes_, nr_);
+      // the vectors of the last tile may reach over the block's end, into columns that another thread stores
+      int64_t columns = int64_t{nv} * lanes_;
+      if (auto start = n_local.as_constant()) columns = std::min(columns, nc_ - *start);
+      epilogue(m_local, n_local, mr, columns, nr_);
     } else {
       each([&](Dim i, Dim c) { k.store(c_, {(m_local + i) * pitch_ + n_local + c}, acc.load({i, c})); });
     }
