@@ -217,6 +217,11 @@ typedef struct gc_ext_profile { /* "graphc.profile", 1 */
   gc_error *(*start)(gc_device *);
   gc_error *(*stop)(gc_device *); /* emits host->trace */
 } gc_ext_profile;
+typedef struct gc_ext_emit { /* "graphc.emit", 1: what a graph is compiled to, as text; for people */
+  size_t struct_size;
+  const char *forms; /* comma-separated: "loops,llvm,asm" */
+  gc_error *(*emit)(gc_device *, const gc_graph *, const char *form, const gc_sink *);
+} gc_ext_emit;
 
 /* The only exported symbol of a shared library; must not allocate, throw, or touch hardware. NULL: refuses the version. */
 typedef const gc_plugin_api *(*gc_plugin_entry_fn)(uint32_t host_major, uint32_t host_minor);

@@ -51,6 +51,13 @@ void* host_alloc(void*, size_t size, size_t align) {
 }
 void host_free(void*, void* p, size_t) { std::free(p); }
 
+gc_sink sink_to(std::string* out) {
+  return {out, [](void* ctx, const void* p, size_t n) -> int32_t {
+            static_cast<std::string*>(ctx)->append(static_cast<const char*>(p), n);
+            return 0;
+          }};
+}
+
 std::vector<gc_kv> to_kv(const Device::Options& options) {
   std::vector<gc_kv> kv;
   for (const auto& [k, v] : options) kv.push_back({k.c_str(), v.c_str()});
@@ -150,8 +157,7 @@ std::vector<std::string> BackendRegistry::names() const {
   return out;
 }
 
-Result<std::shared_ptr<Device>> BackendRegistry::device(std::string_view backend, std::string_view id) {
-  std::lock_guard lock(mutex_);
+Result<std::shared_ptr<BackendRegistry::Plugin>> BackendRegistry::created(std::string_view backend) {
   std::string known;
   for (const auto& p : plugins_) {
     known += (known.empty() ? "" : ", ") + p->name;
@@ -163,29 +169,44 @@ Result<std::shared_ptr<Device>> BackendRegistry::device(std::string_view backend
         return s.error();
       }
     }
-    std::string wanted(id);
-    if (wanted.empty()) {
-      const auto first = [](void* arg, const gc_device_info* info) {
-        auto* out = static_cast<std::string*>(arg);
-        if (out->empty() && info->id) *out = info->id;
-      };
-      GC_CHECK(take_error(p->api->enumerate(p->raw, first, &wanted), p->name, "enumerate"));
-      if (wanted.empty())
-        return Error{ErrorCode::kDevice, fmt::format("backend '{}' finds no device", backend)};
-    }
-    for (const auto& [known_id, device] : p->devices)
-      if (known_id == wanted)
-        if (auto alive = device.lock()) return alive;
-    gc_device* raw = nullptr;
-    GC_CHECK(take_error(p->api->open(p->raw, wanted.c_str(), nullptr, 0, &raw), p->name,
-                        fmt::format("open device '{}'", wanted)));
-    std::shared_ptr<Device> d(new Device(p, wanted, raw));
-    std::erase_if(p->devices, [&](const auto& e) { return e.first == wanted; });
-    p->devices.emplace_back(wanted, d);
-    return d;
+    return p;
   }
   return invalid(
       fmt::format("there is no backend '{}'; this program has: {}", backend, known.empty() ? "none" : known));
+}
+
+Result<std::vector<DeviceInfo>> BackendRegistry::devices(std::string_view backend) {
+  std::lock_guard lock(mutex_);
+  GC_TRY(const std::shared_ptr<Plugin> p, created(backend));
+  std::vector<DeviceInfo> out;
+  const auto add = [](void* arg, const gc_device_info* info) {
+    const auto text = [](const char* s) { return std::string(s ? s : ""); };
+    static_cast<std::vector<DeviceInfo>*>(arg)->push_back(
+        {text(info->id), text(info->name), text(info->arch)});
+  };
+  GC_CHECK(take_error(p->api->enumerate(p->raw, add, &out), p->name, "enumerate"));
+  return out;
+}
+
+Result<std::shared_ptr<Device>> BackendRegistry::device(std::string_view backend, std::string_view id) {
+  std::string wanted(id);
+  if (wanted.empty()) {
+    GC_TRY(const std::vector<DeviceInfo> all, devices(backend));
+    if (all.empty()) return Error{ErrorCode::kDevice, fmt::format("backend '{}' finds no device", backend)};
+    wanted = all[0].id;
+  }
+  std::lock_guard lock(mutex_);
+  GC_TRY(const std::shared_ptr<Plugin> p, created(backend));
+  for (const auto& [known_id, device] : p->devices)
+    if (known_id == wanted)
+      if (auto alive = device.lock()) return alive;
+  gc_device* raw = nullptr;
+  GC_CHECK(take_error(p->api->open(p->raw, wanted.c_str(), nullptr, 0, &raw), p->name,
+                      fmt::format("open device '{}'", wanted)));
+  std::shared_ptr<Device> d(new Device(p, wanted, raw));
+  std::erase_if(p->devices, [&](const auto& e) { return e.first == wanted; });
+  p->devices.emplace_back(wanted, d);
+  return d;
 }
 
 DeviceBuffer::~DeviceBuffer() {
@@ -207,10 +228,7 @@ Result<std::string> DeviceExec::save() const {
   if (!GC_HAS(gc_plugin_api, &api, exec_save) || !api.exec_save)
     return unsupported(fmt::format("backend '{}' can't save executables", device_->backend()));
   std::string out;
-  const gc_sink sink{&out, [](void* ctx, const void* p, size_t n) -> int32_t {
-                       static_cast<std::string*>(ctx)->append(static_cast<const char*>(p), n);
-                       return 0;
-                     }};
+  const gc_sink sink = sink_to(&out);
   GC_CHECK(take_error(api.exec_save(raw_, &sink), device_->backend(), "save"));
   return out;
 }
@@ -256,6 +274,22 @@ Result<DeviceExec> Device::compile(const gc_graph& graph, const Options& options
   gc_exec* raw = nullptr;
   GC_CHECK(take_error(api().compile(raw_, &graph, kv.data(), kv.size(), &raw), backend(), "compile"));
   return DeviceExec(shared_from_this(), raw);
+}
+
+Result<std::string> Device::emit(const gc_graph& graph, const std::string& form) {
+  const gc_plugin_api& a = api();
+  const void* found = GC_HAS(gc_plugin_api, &a, extension) && a.extension
+                          ? a.extension(plugin_->raw, "graphc.emit", 1)
+                          : nullptr;
+  const auto* ext = static_cast<const gc_ext_emit*>(found);
+  const std::string forms = ext ? ext->forms : "";
+  if (("," + forms + ",").find("," + form + ",") == std::string::npos)
+    return Error{ErrorCode::kUsage, fmt::format("backend '{}' can't emit '{}'; it has: {}", backend(), form,
+                                                forms.empty() ? "nothing" : forms)};
+  std::string out;
+  const gc_sink sink = sink_to(&out);
+  GC_CHECK(take_error(ext->emit(raw_, &graph, form.c_str(), &sink), backend(), "emit"));
+  return out;
 }
 
 Status Device::check(Bytes blob) {

@@ -36,6 +36,10 @@ struct HostOptions {
   std::function<void(int level, std::string_view message)> log;
 };
 
+struct DeviceInfo {
+  std::string id, name, arch;
+};
+
 class BackendRegistry {
  public:
   explicit BackendRegistry(HostOptions options = {});
@@ -45,6 +49,7 @@ class BackendRegistry {
   Status add(const gc_plugin_api* api);
   std::vector<std::string> names() const;
 
+  Result<std::vector<DeviceInfo>> devices(std::string_view backend);
   // The backend's first device (id ""), or the one of that id; opened once and shared.
   Result<std::shared_ptr<Device>> device(std::string_view backend, std::string_view id = {});
 
@@ -52,6 +57,7 @@ class BackendRegistry {
   struct Plugin;
 
  private:
+  Result<std::shared_ptr<Plugin>> created(std::string_view backend);  // mutex_ is held
   std::shared_ptr<Host> host_;
   mutable std::mutex mutex_;
   std::vector<std::shared_ptr<Plugin>> plugins_;
@@ -122,6 +128,9 @@ class Device : public std::enable_shared_from_this<Device> {
 
   Status claim(const gc_graph& graph, const ClaimFn& fn);
   Result<DeviceExec> compile(const gc_graph& graph, const Options& options = {});
+  // What the graph is compiled to, as text in one of the backend's forms ("loops", "asm"); kUsage names those
+  // it has.
+  Result<std::string> emit(const gc_graph& graph, const std::string& form);
   Status check(Bytes blob);  // ok if the backend has no exec_check
   Result<DeviceExec> load(Bytes blob, const gc_graph* weights = nullptr);
 

@@ -130,9 +130,10 @@ class Context {
   TensorRef output(size_t i) const;
   int64_t output_index(std::string_view name) const;  // or -1
 
-  uint64_t arena_bytes() const;   // after bind()
-  uint64_t live_bytes() const;    // lower bound of any arena
-  uint64_t memory_bytes() const;  // inputs, outputs and arena, as allocated
+  std::span<const int64_t> symbols() const { return symbols_; }  // the sizes, after bind()
+  uint64_t arena_bytes() const;                                  // after bind()
+  uint64_t live_bytes() const;                                   // lower bound of any arena
+  uint64_t memory_bytes() const;                                 // inputs, outputs and arena, as allocated
   std::vector<StepProfile> profile() const;
 
  private:

@@ -113,6 +113,8 @@ struct Function {
   std::vector<ProgramBuffer> buffers;
   std::vector<Step> steps;
   std::vector<EndCopy> copies;
+  // What one run costs at least, for reports: arithmetic, and bytes read and written by all steps.
+  SizeExpr flops, bytes;
 };
 
 struct ProgramMeta {

@@ -130,7 +130,7 @@ class Writer {
     std::vector<fb::Offset<fbs::EndCopy>> copies;
     for (const EndCopy& c : f.copies) copies.push_back(fbs::CreateEndCopy(b_, c.src, c.dst, size(c.bytes)));
     return fbs::CreateFunction(b_, str(f.name), inputs, outputs, b_.CreateVector(buffers),
-                               b_.CreateVector(steps), b_.CreateVector(copies));
+                               b_.CreateVector(steps), b_.CreateVector(copies), size(f.flops), size(f.bytes));
   }
 
   fb::FlatBufferBuilder b_{1 << 16};
@@ -235,6 +235,8 @@ class Reader {
       out.steps.push_back({s->exec(), views(s->inputs()), views(s->outputs()), s->workspace(),
                            size_vector(s->symbols()), text(s->label())});
     for (const auto* c : list(f.copies())) out.copies.push_back({c->src(), c->dst(), size(c->bytes())});
+    out.flops = size(f.flops());
+    out.bytes = size(f.bytes());
     return out;
   }
 

@@ -76,6 +76,7 @@ class FunctionVerifier {
         if (!known_dtype(t.dtype)) return bad(fmt::format("'{}': unknown dtype", t.name));
         GC_CHECK(check_sizes(t.shape, p_.symbols.size(), limits_));
       }
+    GC_CHECK(check_sizes({f_.flops, f_.bytes}, p_.symbols.size(), limits_));
     GC_CHECK(buffers());
     for (size_t s = 0; s < f_.steps.size(); ++s) {
       Status st = step(s);

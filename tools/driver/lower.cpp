@@ -1,5 +1,7 @@
 #include "tools/driver/lower.h"
 
+#include "passes/cost.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -258,6 +260,9 @@ class Lowering {
     }
     for (const PlanCopy& c : plan.copies)
       out.copies.push_back({static_cast<uint32_t>(c.src), static_cast<uint32_t>(c.dst), size(c.bytes)});
+    const Cost cost = function_cost(f);
+    out.flops = size(cost.flops);
+    out.bytes = size(cost.bytes);
     out_.program.functions.push_back(std::move(out));
     info.plan = std::move(plan);
     out_.functions.push_back(std::move(info));

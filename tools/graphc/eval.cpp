@@ -28,7 +28,8 @@ void print_json(const EvalResult& r, const std::vector<std::string>& classes) {
     for (int64_t i = 0; i < c.classes(); ++i) {
       const ConfusionMatrix::Scores s = c.scores(i);
       nlohmann::ordered_json one;
-      one["class"] = static_cast<size_t>(i) < classes.size() ? classes[static_cast<size_t>(i)] : fmt::format("{}", i);
+      one["class"] =
+          static_cast<size_t>(i) < classes.size() ? classes[static_cast<size_t>(i)] : fmt::format("{}", i);
       one["precision"] = s.precision;
       one["recall"] = s.recall;
       one["f1"] = s.f1;
@@ -41,7 +42,8 @@ void print_json(const EvalResult& r, const std::vector<std::string>& classes) {
 }
 
 Status run(const Options& o) {
-  if (o.data.empty()) return Error{ErrorCode::kUsage, "eval needs --data SPEC, for instance idx:DIR or shapes:1024"};
+  if (o.data.empty())
+    return Error{ErrorCode::kUsage, "eval needs --data SPEC, for instance idx:DIR or shapes:1024"};
   if (o.model.weights.empty() && !o.model.file.ends_with(".gcx"))
     return Error{ErrorCode::kUsage, "eval needs --weights FILE, for instance the checkpoint of graphc train"};
   GC_TRY(const DataSource data, open_eval_data(o.data));
@@ -72,7 +74,9 @@ void add_eval(CommandLine& program) {
   c.option("--data", o->data, "what to evaluate on: idx:DIR, shapes:1024", "SPEC")
       .option("--batch", o->batch, "samples at a time", 1, int64_t{1} << 30)
       .flag("--json", o->json, "print an object")
-      .example("graphc eval examples/shapes.graph --data shapes:1024,seed=2 --weights build/shapes/last.safetensors")
+      .example(
+          "graphc eval examples/shapes.graph --data shapes:1024,seed=2 --weights "
+          "build/shapes/last.safetensors")
       .action([o] { return run(*o); });
 }
 

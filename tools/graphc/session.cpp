@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 
@@ -21,6 +22,25 @@ Status check_functions(const Program& p, const std::string& file, const Function
   return check(functions.train, "train", "with --train");
 }
 
+// What --set means for an artefact: values of its symbolic sizes.
+Result<std::map<std::string, int64_t>> sizes_of(const Program& p, const std::vector<std::string>& set) {
+  std::map<std::string, int64_t> out;
+  GC_TRY(const auto values, parse_set(set));
+  for (const auto& [name, text] : values) {
+    std::vector<std::string> known;
+    for (const Symbol& s : p.symbols) known.push_back(s.name);
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      return invalid(fmt::format("--set {}: the artefact has the sizes: {}; everything else is compiled in",
+                                 name, known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", "))));
+    int64_t value = 0;
+    const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (ec != std::errc() || end != text.data() + text.size() || value < 0)
+      return Error{ErrorCode::kUsage, fmt::format("--set {}={}: a size is a whole number", name, text)};
+    out[name] = value;
+  }
+  return out;
+}
+
 }  // namespace
 
 void add_compile_options(Command& command, ModelArgs& a) {
@@ -29,7 +49,8 @@ void add_compile_options(Command& command, ModelArgs& a) {
       .option("--model", a.model, "which model, if the file has several", "NAME")
       .option("--set", a.set, "NAME=VALUE: a size, a constant, a setting of the recipe", "NAME=VALUE")
       .option("-O,--opt-level", a.opt_level, "0: as written, 2: fused", 0, 2)
-      .flag("--strict", a.strict, "an op that the target can't compile is an error, not the reference's work");
+      .flag("--strict", a.strict,
+            "an op that the target can't compile is an error, not the reference's work");
 }
 
 void add_model_options(Command& command, ModelArgs& a) {
@@ -73,9 +94,10 @@ Result<Session> open_session(const ModelArgs& a, const FunctionSet& functions) {
   GC_CHECK(check_file(a.file));
   Program program;
   if (a.file.ends_with(".gcx")) {
-    if (!a.model.empty() || !a.set.empty())
-      return Error{ErrorCode::kUsage, "--model and --set are for .graph files: an artefact is compiled already"};
+    if (!a.model.empty())
+      return Error{ErrorCode::kUsage, "--model is for .graph files: an artefact is compiled already"};
     GC_TRY(program, load_program(a.file));
+    GC_TRY(s.sizes, sizes_of(program, a.set));
     GC_CHECK(check_functions(program, a.file, functions));
     if (!a.weights.empty()) GC_CHECK(apply_weights(program, a.weights));
   } else {

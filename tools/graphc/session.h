@@ -37,8 +37,9 @@ struct Session {
   std::unique_ptr<ThreadPool> pool;
   std::shared_ptr<const Model> model;
   std::shared_ptr<Variables> variables;
-  Attrs settings;              // `set` entries of the training recipe
-  double compile_seconds = 0;  // 0 for an artefact
+  std::map<std::string, int64_t> sizes;  // --set of an artefact: sizes for inputs that are made up
+  Attrs settings;                        // `set` entries of the training recipe
+  double compile_seconds = 0;            // 0 for an artefact
   uint64_t max_memory = uint64_t{1} << 40;
 };
 

@@ -35,7 +35,8 @@ Status run(const Options& o) {
     GC_TRY(DataSources val, open_training_data(o.val));
     data.val = std::move(val.train);
   }
-  GC_TRY(const Session s, open_session(o.model, {.infer = false, .eval = data.val.set != nullptr, .train = true}));
+  GC_TRY(const Session s,
+         open_session(o.model, {.infer = false, .eval = data.val.set != nullptr, .train = true}));
 
   const InterruptGuard guard;
   TrainOptions t;

@@ -84,6 +84,22 @@ gc_error* compile(gc_device* d, const gc_graph* g, const gc_kv* options, size_t 
   });
 }
 
+gc_error* emit(gc_device* d, const gc_graph* g, const char* form, const gc_sink* sink) {
+  const HostPlugin& host = host_plugin(d);
+  return guarded(host, [&]() -> gc_error* {
+    auto text = the_compiler->emit(g->ir, host_features(), form);
+    if (!text.ok()) return host.error(text.error());
+    if (sink->write(sink->ctx, text->data(), text->size()) != 0)
+      return host.error(GC_UNKNOWN, "the sink refused the bytes");
+    return nullptr;
+  });
+}
+
+const void* extension(gc_plugin*, const char* name, uint32_t version) {
+  static const gc_ext_emit ext{sizeof(gc_ext_emit), "loops,llvm,asm", emit};
+  return the_compiler && std::string_view(name) == "graphc.emit" && version == 1 ? &ext : nullptr;
+}
+
 gc_error* load(gc_device* d, gc_span bytes, const gc_graph*, gc_exec** out) {
   const HostPlugin& host = host_plugin(d);
   return guarded(host, [&]() -> gc_error* {
@@ -167,6 +183,7 @@ gc_plugin_api make_cpu_table(const CpuCompiler* compiler) {
   t.name = "cpu";
   t.version = "1";
   t.enumerate = enumerate;
+  t.extension = extension;
   t.claim = claim;
   t.compile = compile;
   t.exec_destroy = [](gc_exec* e) { delete &exec_of(e); };

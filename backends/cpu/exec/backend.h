@@ -18,6 +18,8 @@ struct CpuCompiler {
   // How many nodes the graph has, if all of it can be compiled; kUnsupported with the reason otherwise.
   Result<size_t> (*claim)(gc_span ir, const CpuFeatures& features);
   Result<CpuBlob> (*compile)(gc_span ir, const CpuFeatures& features);
+  // form: "loops", "llvm" or "asm"
+  Result<std::string> (*emit)(gc_span ir, const CpuFeatures& features, std::string_view form);
 };
 
 // compiler: null for the execution half alone, whose claim and compile answer GC_UNIMPLEMENTED.

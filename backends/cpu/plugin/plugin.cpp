@@ -2,7 +2,10 @@
 // that needs LLVM to run.
 #define GC_PLUGIN_BUILD
 #include "backends/cpu/compile.h"
+#include "backends/cpu/emit_llvm.h"
 #include "backends/cpu/exec/backend.h"
+#include "backends/cpu/kernels/lowering.h"
+#include "ir/loops/text.h"
 #include "ir/serialize.h"
 
 namespace graphc {
@@ -25,7 +28,19 @@ Result<CpuBlob> compile(gc_span ir, const CpuFeatures& features) {
   return compile_region(*m->funcs[0], features);
 }
 
-constexpr CpuCompiler kCompiler{kIrVersion, claim, compile};
+Result<std::string> emit(gc_span ir, const CpuFeatures& features, std::string_view form) {
+  GC_TRY(const std::unique_ptr<Module> m, module_of(ir));
+  GC_TRY(const LoweredRegion lowered, lower_region(*m->funcs[0], {features, "k"}));
+  std::vector<Kernel> kernels;
+  for (const KernelStep& s : lowered.steps) kernels.push_back(s.kernel);
+  if (form == "llvm") return emit_llvm_text(kernels, features);
+  if (form == "asm") return emit_asm_text(kernels, features);
+  std::string text;
+  for (const Kernel& k : kernels) text += print_kernel(k);
+  return text;
+}
+
+constexpr CpuCompiler kCompiler{kIrVersion, claim, compile, emit};
 
 }  // namespace
 }  // namespace graphc
