@@ -7,13 +7,13 @@
 //            %4 = neg(%3)
 //            return %4
 //
-// * constants stand second in commutative ops; x*1, x/1, x-0, -(-x), x**1 are x (x+0 only for integers: -0.0
-// + 0.0
-//   is 0.0); division by a power of two is a multiplication; where with a constant or with equal branches
-//   decides
+// * constants stand second in commutative ops; x*1, x/1, x-0, -(-x), x**1 are x (x+0 only for integers:
+//   -0.0 + 0.0 is 0.0); division by a power of two is a multiplication; where with a constant or with equal
+//   branches decides
 // * reshape, expand, transpose, slice, pad, concat, cast that change nothing go; chains of reshapes, of
-// transposes
-//   and of expands become one; a transpose that only moves axes of size 1 is a reshape
+//   transposes and of expands become one; a transpose that only moves axes of size 1 is a reshape
+// * the transpose of a dot_general that swaps its operands' free axes is the dot_general of the operands
+//   swapped, if nothing else uses that
 // * an expand that only feeds broadcasting scalar ops goes
 // * reductions over no axes or over axes of size 1 are reshapes
 // Everything here is exact: no rounding changes.
@@ -90,7 +90,25 @@ Replacement scalar_identities(Node& n, Builder& b) {
   return std::nullopt;
 }
 
-Replacement movement(Node& n, Builder& b) {
+// The transpose that puts a dot_general's free axes of b before those of a is the product of b and a.
+Value* swap_free_axes(Builder& b, const Node& dot, const std::vector<int64_t>& perm) {
+  const auto a_batch = dot.attr("a_batch").as_ints(), b_batch = dot.attr("b_batch").as_ints();
+  const auto a_contract = dot.attr("a_contract").as_ints(), b_contract = dot.attr("b_contract").as_ints();
+  Value *x = dot.operands[0], *y = dot.operands[1];
+  const auto batch = static_cast<int64_t>(a_batch.size());
+  const int64_t x_free = x->type.rank() - batch - static_cast<int64_t>(a_contract.size());
+  const int64_t y_free = y->type.rank() - batch - static_cast<int64_t>(b_contract.size());
+  if (x_free == 0 || y_free == 0) return nullptr;
+  for (int64_t i = 0; i < static_cast<int64_t>(perm.size()); ++i) {
+    const int64_t from = i < batch ? i : i < batch + y_free ? i + x_free : i - y_free;
+    if (perm[i] != from) return nullptr;
+  }
+  return b.dot_general(y, x, b_batch, a_batch, b_contract, a_contract);
+}
+
+using Uses = std::unordered_map<const Value*, int>;
+
+Replacement movement(Node& n, Builder& b, const Uses& uses) {
   Value* x = n.operands.empty() ? nullptr : n.operands[0];
   const Node* in = x ? x->node : nullptr;
   const Shape& out = n.result()->type.shape;
@@ -108,6 +126,8 @@ Replacement movement(Node& n, Builder& b) {
       for (int64_t p : perm) both.push_back(inner[p]);
       return Values{b.transpose(in->operands[0], both)};
     }
+    if (auto it = uses.find(x); in && in->op == &ops::dot_general && it != uses.end() && it->second == 1)
+      if (Value* swapped = swap_free_axes(b, *in, perm)) return Values{swapped};
     // only axes of size 1 move against the others: the memory order stays
     int64_t last = -1;
     bool ordered = true;
@@ -146,10 +166,11 @@ Replacement reductions(Node& n, Builder& b) {
 Status canonicalize(Module& m) {
   for (auto& f : m.funcs) {
     for (int sweep = 0; sweep < 4; ++sweep) {
-      const bool changed = rewrite(m, f->body, [](Node& n, Builder& b) -> Replacement {
+      const Uses uses = count_uses(f->body);
+      const bool changed = rewrite(m, f->body, [&uses](Node& n, Builder& b) -> Replacement {
         if (n.results.size() != 1 || n.region) return std::nullopt;
         if (n.op->scalar) return scalar_identities(n, b);
-        if (auto r = movement(n, b)) return r;
+        if (auto r = movement(n, b, uses)) return r;
         return reductions(n, b);
       });
       if (!changed) break;

@@ -12,6 +12,7 @@ namespace {
 constexpr double kBytesPerOp = 0.5;
 constexpr double kKernelBytes = 20000;
 constexpr int kMaxClonedNodes = 24;
+constexpr double kMaskWeight = 4;
 constexpr double kCheap = 2;  // what a contraction or a window may compute again whenever it reads
 
 // A value's computation back to what is in memory.
@@ -145,6 +146,9 @@ class Regions {
     bool ok = c.ok && (readers.size() == 1 || c.cost <= 10);
     for (int r : readers) ok = ok && allowed_in(i, r, c, again);
     double keep = g_.sizes.bytes(g_.type(i)) * static_cast<double>(1 + readers.size());
+    // A mask is small to move, but lies beside what it was made from, mostly all the way to the backward
+    // pass: it counts as if it had the size of that.
+    if (g_.type(i).dtype == DType::kBool) keep *= kMaskWeight;
     if (g_.groups[id].kind == RegionKind::kMap && exports_[id] == 1) {
       keep += kKernelBytes;
       for (const Value* v : c.leaves) keep += g_.sizes.bytes(v->type);

@@ -46,6 +46,13 @@ Inferred infer_clamp(InferContext& c) {
 
 Expr arg_of(const GradCall& c, int i) { return Expr::arg(i, c.operand(0)->type.dtype); }
 
+// Decided by the result, which is 0 exactly where x <= 0 and NaN where x is: what comes next in a network
+// mostly keeps the result for its own gradient, and then neither x nor a mask has to be kept beside it.
+std::vector<Value*> relu_grad(Builder& b, const GradCall& c) {
+  Value *y = c.results[0], *zero = b.full(0, y->type.dtype);
+  return {b.where(b.compare(ScalarOp::kGe, zero, y), zero, c.cotangent())};
+}
+
 // y (1 - y): the tree's own derivative is inf * 0 where exp(-x) overflows.
 std::vector<Value*> sigmoid_grad(Builder& b, const GradCall& c) {
   Expr y = arg_of(c, 0), dy = arg_of(c, 1);
@@ -78,6 +85,7 @@ const OpDef ops::relu{.name = "relu",
                       .operands = {{"x", kNumbers}},
                       .infer = infer_same,
                       .scalar = relu_tree,
+                      .grad = relu_grad,
                       .samples = unary_samples};
 
 const OpDef ops::leaky_relu{.name = "leaky_relu",
