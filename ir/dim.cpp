@@ -545,7 +545,26 @@ std::optional<Dim> DimRanges::bound(const Dim& d, bool upper, int depth) const {
   return out;
 }
 
-bool DimRanges::provably_nonnegative(const Dim& d) const {
+bool DimRanges::provably_nonnegative(const Dim& d) const { return nonnegative(d, 0); }
+
+bool DimRanges::nonnegative(const Dim& d, int depth) const {
+  if (bounded_nonnegative(d)) return true;
+  if (depth >= 3) return false;
+  // The bound above takes a quotient and its numerator as independent. n//c is (n - r) / c with 0 <= r < c:
+  // where a coefficient is a multiple of c that gives a bound that isn't (n - c * (n//c) >= 0).
+  for (const DimTerm& t : d.terms()) {
+    if (t.atoms.size() != 1 || !t.atoms[0]->name.empty() || !t.atoms[0]->den.is_constant()) continue;
+    const int64_t c = t.atoms[0]->den.constant();
+    if (c <= 1 || t.coefficient % c != 0) continue;
+    const int64_t k = t.coefficient / c;
+    Dim least = d - Dim(t.coefficient) * floordiv(t.atoms[0]->num, c) + Dim(k) * t.atoms[0]->num;
+    if (k > 0) least = least - k * (c - 1);
+    if (nonnegative(least, depth + 1)) return true;
+  }
+  return false;
+}
+
+bool DimRanges::bounded_nonnegative(const Dim& d) const {
   auto lo = lower(d);
   if (!lo || lo->overflowed()) return false;
   // What is left are symbols known only from below: substitute v = lo + v', v' >= 0, and look at the

@@ -121,6 +121,8 @@ class DimRanges {
   };
   std::map<std::string, Range, std::less<>> ranges_;
   std::optional<Dim> bound(const Dim& d, bool upper, int depth) const;
+  bool nonnegative(const Dim& d, int depth) const;
+  bool bounded_nonnegative(const Dim& d) const;
 };
 
 }  // namespace graphc

@@ -647,8 +647,9 @@ void KernelEmitter::store(int buffer, const std::vector<Dim>& index, Value* v,
   }
 }
 
-// Neighbours of different lanes, store by store: addresses a, a+1, .. a+stride-1 of one buffer, the lanes
-// `stride` apart. Together they are whole vectors.
+// Neighbours of different lanes, store by store: addresses a, a+1, .. a+n-1 of one buffer in every lane, the
+// lanes at least n apart. Together they are whole vectors: interleaved if the lanes are n apart, else
+// transposed.
 size_t KernelEmitter::store_run(const StmtList& block, size_t at) const {
   const Stmt& s = block[at];
   if (vector_.width == 0 || s.kind != StmtKind::kStore ||
@@ -656,18 +657,24 @@ size_t KernelEmitter::store_run(const StmtList& block, size_t at) const {
     return 1;
   Dim start;
   auto stride = lane_stride(flat_index(s.buffer, s.index), &start);
-  if (!stride || *stride < 2 || *stride > 4 || at + static_cast<size_t>(*stride) > block.size()) return 1;
-  for (int64_t i = 1; i < *stride; ++i) {
-    const Stmt& t = block[at + static_cast<size_t>(i)];
+  if (!stride || *stride < 2) return 1;
+  size_t count = 1;
+  bool same_guards = true;
+  for (; count <
+         std::min<size_t>(block.size() - at, static_cast<size_t>(std::min<int64_t>(*stride, vector_.width)));
+       ++count) {
+    const Stmt& t = block[at + count];
     // a value that is named already isn't changed by the stores before it
     if (t.kind != StmtKind::kStore || t.buffer != s.buffer ||
         (t.value.op() != ScalarOp::kVar && t.value.op() != ScalarOp::kConst))
-      return 1;
+      break;
     Dim next;
     auto same = lane_stride(flat_index(t.buffer, t.index), &next);
-    if (same != stride || !(next - start).is_constant(i)) return 1;
+    if (same != stride || !(next - start).is_constant(static_cast<int64_t>(count))) break;
+    same_guards = same_guards && t.guards == s.guards;
   }
-  return static_cast<size_t>(*stride);
+  if (count == static_cast<size_t>(*stride) && count <= 4) return count;
+  return same_guards && count >= 4 ? count : 1;
 }
 
 void KernelEmitter::store_together(const StmtList& block, size_t at, size_t count) {
@@ -683,29 +690,69 @@ void KernelEmitter::store_together(const StmtList& block, size_t at, size_t coun
     masked |= mask != nullptr;
     masks.push_back(as_mask(mask));
   }
-  auto interleave = [&](std::vector<Value*> v) {
-    // n vectors one after the other, then lane l of each
-    while (v.size() > 1) {
-      std::vector<Value*> pairs;
-      for (size_t i = 0; i < v.size(); i += 2) {
-        Value* b = i + 1 < v.size() ? v[i + 1] : PoisonValue::get(v[i]->getType());
-        std::vector<int> all(static_cast<size_t>(2 * width_of(v[i])));
-        for (size_t k = 0; k < all.size(); ++k) all[k] = static_cast<int>(k);
-        pairs.push_back(b_.CreateShuffleVector(v[i], b, all));
-      }
-      v = pairs;
-    }
-    std::vector<int> order;
-    for (int l = 0; l < w; ++l)
-      for (int i = 0; i < n; ++i) order.push_back(i * w + l);
-    return b_.CreateShuffleVector(v[0], order);
-  };
-  Value* p = element_ptr(s.buffer, address(s.buffer, s.index));
+  Address address = this->address(s.buffer, s.index);
+  Value* p = element_ptr(s.buffer, address);
   Align align(dtype_size(buf.type));
-  Value* v = interleave(values);
-  annotate(masked ? static_cast<Instruction*>(b_.CreateMaskedStore(v, p, align, interleave(masks)))
-                  : b_.CreateAlignedStore(v, p, align),
-           s.buffer);
+  auto put = [&](Value* v, Value* to, Value* mask) {
+    annotate(mask ? static_cast<Instruction*>(b_.CreateMaskedStore(v, to, align, mask))
+                  : b_.CreateAlignedStore(v, to, align),
+             s.buffer);
+  };
+  if (address.stride == n) {
+    auto interleave = [&](std::vector<Value*> v) {
+      // n vectors one after the other, then lane l of each
+      while (v.size() > 1) {
+        std::vector<Value*> pairs;
+        for (size_t i = 0; i < v.size(); i += 2) {
+          Value* b = i + 1 < v.size() ? v[i + 1] : PoisonValue::get(v[i]->getType());
+          std::vector<int> all(static_cast<size_t>(2 * width_of(v[i])));
+          for (size_t k = 0; k < all.size(); ++k) all[k] = static_cast<int>(k);
+          pairs.push_back(b_.CreateShuffleVector(v[i], b, all));
+        }
+        v = pairs;
+      }
+      std::vector<int> order;
+      for (int l = 0; l < w; ++l)
+        for (int i = 0; i < n; ++i) order.push_back(i * w + l);
+      return b_.CreateShuffleVector(v[0], order);
+    };
+    return put(interleave(values), p, masked ? interleave(masks) : nullptr);
+  }
+  // Perfect shuffles: with `rows` vectors, a power of two, element l of vector j ends at l * rows + j.
+  int rows = 1;
+  while (rows < n) rows *= 2;
+  values.resize(static_cast<size_t>(rows), PoisonValue::get(values[0]->getType()));
+  std::vector<int> low, high;
+  for (int l = 0; l < w; ++l) {
+    low.push_back(l / 2 + (l % 2) * w);
+    high.push_back(w / 2 + l / 2 + (l % 2) * w);
+  }
+  for (int done = 1; done < rows; done *= 2) {
+    std::vector<Value*> next;
+    for (int i = 0; i < rows / 2; ++i) {
+      Value *a = values[static_cast<size_t>(i)], *b = values[static_cast<size_t>(i + rows / 2)];
+      next.push_back(b_.CreateShuffleVector(a, b, low));
+      next.push_back(b_.CreateShuffleVector(a, b, high));
+    }
+    values = next;
+  }
+  Constant* there = nullptr;  // the first n of `rows` elements
+  if (n < rows) {
+    std::vector<Constant*> bits;
+    for (int i = 0; i < rows; ++i) bits.push_back(b_.getInt1(i < n));
+    there = ConstantVector::get(bits);
+  }
+  for (int l = 0; l < w; ++l) {
+    Value* v = values[static_cast<size_t>(l * rows / w)];
+    if (rows < w) {
+      std::vector<int> part;
+      for (int i = 0; i < rows; ++i) part.push_back(l * rows % w + i);
+      v = b_.CreateShuffleVector(v, part);
+    }
+    Value* mask = masked ? splat(b_.CreateExtractElement(masks[0], static_cast<uint64_t>(l)), rows) : nullptr;
+    if (there) mask = mask ? b_.CreateAnd(mask, there) : there;
+    put(v, b_.CreateInBoundsGEP(memory_type(buf.type), p, i64(l * address.stride)), mask);
+  }
 }
 
 // ---- expressions

@@ -18,7 +18,10 @@ TEST(CpuContraction, GemmAllLayouts) {
                  {1, 300, 1},
                  {40, 1200, 20},
                  {2, 3, 500},
-                 {300, 16, 50}})
+                 {300, 16, 50},
+                 {100, 130, 70},
+                 {130, 65, 16},
+                 {97, 700, 33}})
     for (bool ta : {false, true})
       for (bool tb : {false, true}) {
         SCOPED_TRACE(::testing::Message()
@@ -117,6 +120,7 @@ TEST(CpuContraction, ConvolutionsInThreeDirections) {
       {2, 8, 8, 7, 7, 3, 3, 1, 1, 1, 8},     {1, 20, 40, 14, 14, 1, 1, 1, 0, 1, 1},
       {1, 20, 40, 14, 14, 1, 1, 2, 0, 1, 1}, {1, 3, 16, 40, 40, 7, 7, 2, 3, 1, 1},
       {1, 40, 33, 14, 14, 3, 3, 1, 1, 1, 1}, {3, 64, 64, 7, 7, 3, 3, 1, 1, 1, 1},
+      {3, 20, 35, 9, 9, 1, 1, 1, 0, 1, 1},   {2, 5, 40, 13, 13, 3, 3, 2, 1, 1, 1},
   };
   for (const Conv& v : convs) {
     SCOPED_TRACE(::testing::Message() << "n" << v.n << " c" << v.c << " o" << v.o << " " << v.h << "x" << v.w

@@ -7,8 +7,8 @@
 // A line is one distinct fusion: how often it stands in the function, its time in all, GFLOP/s (contractions)
 // and GB/s of its operands and results, and what it is.
 #include <algorithm>
-#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <map>
 #include <random>
 
@@ -29,8 +29,12 @@ using namespace graphc;
 
 namespace {
 
+bool cpu_time = false;  // of this thread: other programs on the machine then matter less
+
 double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  timespec t;
+  clock_gettime(cpu_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 struct Memory {
@@ -90,7 +94,8 @@ int fail(const std::string& what) {
 int main(int argc, char** argv) {
   if (argc < 3)
     return fail(
-        "usage: region_bench FILE FUNC [--set NAME=VALUE] [--threads 2] [--repeat 10] [--text] [--loops] "
+        "usage: region_bench FILE FUNC [--set NAME=VALUE] [--threads 2] [--repeat 10] [--cpu-time] [--text] "
+        "[--loops] "
         "[--only SUBSTRING]");
   ElaborateOptions options;
   options.training = true;
@@ -103,6 +108,7 @@ int main(int argc, char** argv) {
     if (a == "--threads") threads = std::stoi(next);
     if (a == "--repeat") repeat = std::stoi(next);
     if (a == "--only") only = next;
+    if (a == "--cpu-time") cpu_time = true;
     if (a == "--text") text = true;
     if (a == "--loops") loops = true;
   }

@@ -98,6 +98,7 @@ class OuterForm {
       auto stride = p_.a_row_stride.as_constant();
       if (!stride || (*stride * element % 2048 == 0 && mr_ > 6)) direct_a_ = false;
     }
+    b_by_k_ = !direct_b_ && p_.b_dense_k && !p_.b_dense_n;
     a_by_m_ = !direct_a_ && p_.a_dense_m && !p_.a_dense_k;
     a_pitch_ = a_by_m_ ? mb_ + 16 : (kc_ + 15) / 16 * 16 + 16;
     // runs of k axes that the kernel loop goes through as one
@@ -317,7 +318,67 @@ class OuterForm {
 
   Coords batch_coords() { return p_.batch.coords(batch_, b_.ranges()); }
 
+  // B lies densely along k: blocks of as many columns as a vector has lanes are read along k, transposed in
+  // registers and stored along n.
+  void pack_b_by_k() {
+    KernelBuilder& k = b_.k();
+    std::vector<KRun> runs = k_runs(p_, k_box_, nullptr, &p_.b_access);
+    size_t inner = p_.n.count() - 1;
+    std::vector<Dim> nv = n_outer_;
+    // columns first .. first + count of the innermost axis, which have the dense numbers from `dense` on
+    auto columns = [&](const Dim& first, const Dim& dense, int count) {
+      std::function<void(size_t, Coords, Dim)> over = [&](size_t r, Coords at, Dim dense_k) {
+        bool last = r + 1 == runs.size();
+        std::optional<Dim> limit;
+        if (r == 0) limit = (p_.k.group_sizes[k_box_.part] - k0_) * runs[0].inner;
+        b_.loop(
+            last ? vector(lanes_) : serial(), "kk", 0, runs[r].size,
+            [&](Dim v) {
+              Coords next = at;
+              next.push_back(v);
+              Dim d = dense_k + v * runs[r].after;
+              if (!last) return over(r + 1, next, d);
+              Coords kc = run_coords(p_, k_box_, runs, k_outer_, k0_, next, b_.ranges());
+              std::vector<Expr> values;
+              for (int j = 0; j < count; ++j) {
+                nv.push_back(first + j);
+                ContractionPoint p = f_.at_b(batch_coords(), kc, p_.n.coords(nv, b_.ranges()));
+                nv.pop_back();
+                values.push_back(k.let("x", cast(b_.element(f_.b, p.at, guards_of(p), 0.0), p_.acc_type)));
+              }
+              for (int j = 0; j < count; ++j)
+                k.store(bp_, {d * pitch_ + dense + j}, values[static_cast<size_t>(j)]);
+            },
+            limit);
+      };
+      over(0, {}, 0);
+    };
+    std::function<void(size_t, Dim)> over_n = [&](size_t g, Dim dense) {
+      if (g < inner) {
+        local_loop(p_.n, n_box_, g, n0_, serial(), "j", [&](Dim local, Dim global) {
+          nv.push_back(global);
+          over_n(g + 1, dense * axis_extent(p_.n, n_box_, g) + local);
+          nv.pop_back();
+        });
+        return;
+      }
+      bool part = g == n_box_.part;
+      Dim start = part ? n0_ : Dim(0), size = p_.n.group_sizes[g], left = size - start;
+      Dim extent = part ? Dim(n_box_.block) : size, base = dense * axis_extent(p_.n, n_box_, g);
+      b_.loop(
+          serial(), "jb", 0, floordiv(extent, lanes_),
+          [&](Dim jb) { columns(start + jb * lanes_, base + jb * lanes_, lanes_); }, floordiv(left, lanes_));
+      Dim whole = floordiv(extent, lanes_) * lanes_;
+      if (part) whole = floordiv(left, lanes_) * lanes_;  // or more than the block has
+      if (size.is_constant() && size.constant() % lanes_ == 0 && n_box_.block % lanes_ == 0) return;
+      b_.loop(
+          serial(), "j", whole, extent, [&](Dim j) { columns(start + j, base + j, 1); }, left);
+    };
+    over_n(n_box_.part, Dim(0));
+  }
+
   void pack_b() {
+    if (b_by_k_) return pack_b_by_k();
     // local axes of k, then of n, the innermost of n as vectors
     std::vector<Dim> kv = k_outer_;
     std::function<void(size_t, Dim)> over_k, over_n;
@@ -410,22 +471,34 @@ class OuterForm {
   }
 
   // Hands the finished elements (m0 + m_local + i, n block + n_local + j), which lie at c_[i * pitch + j], to
-  // the writer.
+  // the writer, by the result's innermost axis.
   void epilogue(Dim m_local, Dim n_local, int64_t rows, int64_t columns, int64_t pitch) {
+    Dim rows_left = p_.m_total - m0_ - m_local, columns_left = n_count_ - n_local;
+    auto write = [&](const Dim& i, const Dim& j) {
+      Coords nc = box_coords(p_.n, n_box_, n_outer_, n0_, n_local + j, b_.ranges());
+      Coords at = f_.at_c(batch_coords(), delinearize(f_.m, m0_ + m_local + i, b_.ranges()),
+                          p_.n.coords(nc, b_.ranges()));
+      write_results(b_, region_, p_, at, c_.load({i * pitch + j}));
+    };
+    if (f_.c_by_m) {
+      b_.loop(
+          serial(), "j", 0, columns,
+          [&](Dim j) {
+            b_.loop(
+                p_.m_total.is_constant(1) ? serial() : vector(lanes_), "i", 0, rows,
+                [&](Dim i) { write(i, j); }, rows_left);
+          },
+          columns_left);
+      return;
+    }
     b_.loop(
         serial(), "i", 0, rows,
         [&](Dim i) {
           b_.loop(
               p_.n_total.is_constant(1) ? serial() : vector(lanes_, 2), "j", 0, columns,
-              [&](Dim j) {
-                Coords nc = box_coords(p_.n, n_box_, n_outer_, n0_, n_local + j, b_.ranges());
-                Coords at = f_.at_c(batch_coords(), delinearize(f_.m, m0_ + m_local + i, b_.ranges()),
-                                    p_.n.coords(nc, b_.ranges()));
-                write_results(b_, region_, p_, at, c_.load({i * pitch + j}));
-              },
-              n_count_ - n_local);
+              [&](Dim j) { write(i, j); }, columns_left);
         },
-        p_.m_total - m0_ - m_local);
+        rows_left);
   }
 
   const ContractionPlan& p_;
@@ -434,7 +507,7 @@ class OuterForm {
   RegionBuilder b_;
   int lanes_;
   std::optional<int64_t> m_const_;
-  bool direct_a_ = false, direct_b_ = false, a_by_m_ = false, one_block_ = false;
+  bool direct_a_ = false, direct_b_ = false, a_by_m_ = false, b_by_k_ = false, one_block_ = false;
   int mr_ = 1, nv_ = 1;
   int64_t nr_ = 1, nc_ = 1, mb_ = 1, kc_ = 1, pitch_ = 1, a_pitch_ = 1;
   Box n_box_, k_box_;

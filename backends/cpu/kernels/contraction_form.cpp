@@ -154,19 +154,33 @@ Result<ContractionForm> conv_form(const Node& core) {
       return with({b[0], b[1] * cg + m[0]}, n);
     };
   } else {
-    f.a = second;
-    f.b = first;
+    auto at_y = [=](const Coords& b, const Coords& o, const Coords& k) {
+      return ContractionPoint{with({k[0], b[0] * og + o[0]}, tail(k, 1)), {}};
+    };
+    auto at_x = [=](const Coords& b, const Coords& c, const Coords& k) {
+      return input_at({k[0], b[0] * cg + c[0]}, tail(k, 1), tail(c, 1));
+    };
     f.batch = {Dim(groups)};
-    f.m = {og};
-    f.n = with({cg}, window);
     f.k = with({x[0]}, out);
-    f.at_a = [=](const Coords& b, const Coords& m, const Coords& k) {
-      return ContractionPoint{with({k[0], b[0] * og + m[0]}, tail(k, 1)), {}};
-    };
-    f.at_b = [=](const Coords& b, const Coords& k, const Coords& n) {
-      return input_at({k[0], b[0] * cg + n[0]}, tail(k, 1), tail(n, 1));
-    };
-    f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) { return with({b[0] * og + m[0]}, n); };
+    // The windows of x are many; to broadcast them is to copy them as they lie. dy is turned round once.
+    f.c_by_m = og.is_constant() && og.constant() >= 16;
+    if (f.c_by_m) {
+      f.a = first;
+      f.b = second;
+      f.m = with({cg}, window);
+      f.n = {og};
+      f.at_a = at_x;
+      f.at_b = [=](const Coords& b, const Coords& k, const Coords& n) { return at_y(b, n, k); };
+      f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) { return with({b[0] * og + n[0]}, m); };
+    } else {
+      f.a = second;
+      f.b = first;
+      f.m = {og};
+      f.n = with({cg}, window);
+      f.at_a = at_y;
+      f.at_b = [=](const Coords& b, const Coords& k, const Coords& n) { return at_x(b, n, k); };
+      f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) { return with({b[0] * og + m[0]}, n); };
+    }
   }
   return f;
 }

@@ -3,13 +3,14 @@
 //   C[batch][m, n] = sum over k of A[batch][m, k] * B[batch][k, n]
 //
 // where batch, m, n and k are lists of axes and the operands' elements are found by affine coordinates with
-// guards (outside of which they are 0). n holds the result's innermost axes.
+// guards (outside of which they are 0). n holds the result's innermost axes, or m does (c_by_m).
 //
 //   op                        batch   m         n            k
 //   dot_general               batch   a free    b free       contracted
 //   convolution               N, g    O/g       out spatial  C/g, window
 //   convolution_input_grad    N, g    C/g       in spatial   O/g, window
-//   convolution_weight_grad   g       O/g       C/g, window  N, out spatial
+//   convolution_weight_grad   g       C/g, window  O/g       N, out spatial   (few O/g: m and n the other
+//   way)
 #pragma once
 
 #include <functional>
@@ -30,6 +31,7 @@ struct ContractionForm {
   const Value* a = nullptr;
   const Value* b = nullptr;
   Shape batch, m, n, k;
+  bool c_by_m = false;
   std::function<ContractionPoint(const Coords& batch, const Coords& m, const Coords& k)> at_a;
   std::function<ContractionPoint(const Coords& batch, const Coords& k, const Coords& n)> at_b;
   std::function<Coords(const Coords& batch, const Coords& m, const Coords& n)> at_c;

@@ -109,9 +109,10 @@ Result<ContractionPlan> plan_contraction(const Func& region, const LowerOptions&
   auto m = p.m_total.as_constant(), n = p.n_total.as_constant(), k = product(f.k).as_constant();
   bool both_dense_k = p.a_dense_k && p.b_dense_k;
   if (core->op->name == "convolution_weight_grad")
-    p.dot = true;
+    p.dot = !f.c_by_m;
   else if (core->op->name == "dot_general" && both_dense_k)
-    p.dot = (!p.b_dense_n && (!k || *k >= 64 || (m && *m <= 4))) || (n && *n < 4 && (!k || *k >= 16));
+    p.dot = (!p.b_dense_n && (!m || *m < 96) && (!k || *k >= 64 || (m && *m <= 4))) ||
+            (n && *n < 4 && (!k || *k >= 16));
   return p;
 }
 
