@@ -10,7 +10,8 @@
 //   shapes         generated pictures of circles, squares, triangles, crosses, rings, bars; equal on every
 //   machine.
 //   shapes:N       the same with n=N
-//                  n=6000  size=28  noise=0.1  seed=0   (validation: n/6 other pictures)
+//                  n=6000  size=28  noise=0.1  seed=0   (training validates on n/6 other
+//   pictures, eval reads n of them)
 // For all: drop_last (leave out an epoch's smaller last batch), part=train|test (what eval reads; default
 // test), split=F (without a validation part of its own: keep the fraction F of the training samples for it),
 // limit=N.

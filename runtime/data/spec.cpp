@@ -166,7 +166,7 @@ Result<DataSources> open(const std::string& text, Want want) {
     o.size = static_cast<int64_t>(size);
     o.seed = static_cast<uint64_t>(seed);
     out.train.set = make_shapes(o);
-    o.n = std::max<int64_t>(1, o.n / 6);
+    if (want == kWantTraining) o.n = std::max<int64_t>(1, o.n / 6);
     o.part = 1;
     out.val.set = make_shapes(o);
   } else {
