@@ -109,7 +109,10 @@ class Trainer {
     position_ = info.position;
     if (position_.sums.size() != metrics_.zeros().size())
       return invalid("the checkpoint's metrics don't fit the model's");
-    if (o_.print && position_.epoch < o_.epochs)
+    if (o_.print && (position_.epoch >= o_.epochs || steps_done()))
+      o_.print(fmt::format("'{}' has {} epochs and {} steps already: nothing is left to do", path("last"),
+                           position_.epoch, position_.step));
+    else if (o_.print)
       o_.print(fmt::format("resumed at epoch {}/{}, batch {} of {}, step {}", position_.epoch + 1, o_.epochs,
                            position_.batch, loader_->batches(), position_.step));
     return {};
@@ -202,7 +205,10 @@ class Trainer {
                     position_.epoch + 1, o_.epochs, position_.step, format_metrics(position_.sums));
     if (!o_.checkpoint_dir.empty()) {
       line += fmt::format("\nsaved {}", path("last"));
-      if (!o_.resume_command.empty()) line += fmt::format("; continue with: {}", o_.resume_command);
+      if (!is_set(o_.interrupted))
+        line += "; continue with more --steps and --resume";
+      else if (!o_.resume_command.empty())
+        line += fmt::format("; continue with: {}", o_.resume_command);
     } else {
       line += "\nnothing was saved: there is no --checkpoint DIR";
     }

@@ -175,8 +175,13 @@ Status atomic_write(const std::string& path, std::string_view content) {
 Status make_directories(const std::string& path) {
   std::error_code ec;
   std::filesystem::create_directories(path, ec);
-  if (ec) return io_error(fmt::format("can't create the directory '{}': {}", path, ec.message()));
-  return {};
+  if (!ec && !std::filesystem::is_directory(path)) ec = std::make_error_code(std::errc::not_a_directory);
+  if (!ec) return {};
+  Error err = io_error(fmt::format("can't create the directory '{}': {}", path, ec.message()));
+  for (const std::errc e : {std::errc::no_such_file_or_directory, std::errc::not_a_directory,
+                            std::errc::file_exists, std::errc::permission_denied})
+    if (ec == e) err.code = ErrorCode::kInvalid;  // the user's path
+  return err;
 }
 
 }  // namespace graphc

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -170,6 +171,9 @@ Result<TensorData> parse_idx(Bytes bytes, const std::string& name, const LoadLim
 
 Result<std::shared_ptr<const Dataset>> open_idx(const std::string& directory, const std::string& prefix,
                                                 const IdxOptions& options) {
+  struct stat st;
+  if (::stat(directory.c_str(), &st) != 0 || !S_ISDIR(st.st_mode))
+    return invalid(fmt::format("there is no directory '{}'", directory));
   GC_TRY(TensorData images, read_part(directory, prefix, "images"));
   GC_TRY(TensorData labels, read_part(directory, prefix, "labels"));
   if (images.dtype != DType::kU8 || images.shape.size() < 3 || images.shape.size() > 4)

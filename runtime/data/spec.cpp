@@ -170,7 +170,10 @@ Result<DataSources> open(const std::string& text, Want want) {
     o.part = 1;
     out.val.set = make_shapes(o);
   } else {
-    return s.bad(fmt::format("unknown kind '{}'; there are idx:DIR and shapes", s.kind));
+    const std::vector<std::string> kinds{"idx", "shapes"};
+    const std::string near = nearest_name(s.kind, kinds);
+    return s.bad(fmt::format("unknown kind '{}'{}; there are idx:DIR and shapes", s.kind,
+                             near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
   }
   if (split > 0) {
     out.val.set = split_of(out.train.set, split, true);

@@ -63,9 +63,8 @@ Result<ModelSource> from_core(const std::string& path, const SourceOptions& opti
 
 Result<ModelSource> load_model(const std::string& path, const SourceOptions& options) {
   ModelSource out;
-  // Core text is told apart by its first line; a file that can't be read is the frontend's to report.
-  const auto text = read_file(path, LoadLimits().max_graph_bytes);
-  if (text.ok() && is_core_text(*text)) {
+  GC_TRY(const std::string text, read_file(path, LoadLimits().max_graph_bytes));
+  if (is_core_text(text)) {  // told apart by its first line
     GC_TRY(out, from_core(path, options));
   } else {
     const std::unique_ptr<GraphFile> file = GraphFile::load(path);

@@ -1,12 +1,18 @@
 #include "tools/graphc/command.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <new>
+#include <regex>
 
+#include "runtime/executor.h"
 #include "tools/driver/compile.h"
 
 namespace graphc::cli {
@@ -76,7 +82,7 @@ CommandLine::CommandLine() {
   app_->footer(
       "graphc COMMAND --help says more. Exit codes: 0 fine, 1 the input is wrong, 2 wrong usage, 3 an "
       "internal\n"
-      "error, 4 the device or a resource failed.");
+      "error, 4 the device or a resource failed, 130 interrupted.");
 }
 CommandLine::~CommandLine() = default;
 
@@ -85,11 +91,74 @@ Command CommandLine::command(const std::string& name, const std::string& help) {
 }
 
 namespace {
+
 std::string typed;
+
+// Never throws, unlike fmt::print, and there is nowhere to complain to.
+void print_error(const std::string& text) { std::fputs(text.c_str(), stderr); }
+
+// A file that is opened while a standard stream is closed must not take its number: results would be written
+// into it.
+void keep_standard_streams() {
+  for (int fd = 0; fd < 3; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) (void)!::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
+std::string hint(const std::string& typed_name, const std::vector<std::string>& known) {
+  const std::string near = nearest_name(typed_name, known);
+  return near.empty() ? "" : fmt::format("; did you mean '{}'?", near);
+}
+
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* o : app.get_options()) {
+    for (const std::string& n : o->get_lnames()) names.push_back("--" + n);
+    for (const std::string& n : o->get_snames()) names.push_back("-" + n);
+  }
+  return names;
+}
+
+// CLI11's errors in our words.
+std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  const CLI::App& command = chosen.empty() ? app : *chosen[0];
+  for (const std::string& word : command.remaining()) {
+    const std::string name = word.substr(0, word.find('='));
+    if (word.size() > 1 && word[0] == '-')
+      return fmt::format("there is no option '{}'{}", name, hint(name, option_names(command)));
+  }
+  if (chosen.empty()) {
+    std::vector<std::string> commands;
+    for (const CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; }))
+      commands.push_back(c->get_name());
+    for (const std::string& word : app.remaining())
+      return fmt::format("there is no command '{}'{}", word, hint(word, commands));
+    return "a command is missing";
+  }
+  for (const std::string& word : command.remaining())
+    return fmt::format("'{}' is one argument too many", word);
+  // "--threads: Value two not in range 0 to 1024", "Could not convert: --seed = two"
+  const std::string text = e.what();
+  std::smatch m;
+  static const std::regex range("(-[-a-zA-Z,]*): Value (.*) not in range (-?[0-9]+) to ([0-9]+)");
+  static const std::regex convert("Could not convert: (-[-a-zA-Z,]*) = (.*)");
+  if (std::regex_match(text, m, range))
+    return m[4].length() > 9 ? fmt::format("{} takes a whole number from {} on, not '{}'", m[1].str(),
+                                           m[3].str(), m[2].str())
+                             : fmt::format("{} takes a whole number from {} to {}, not '{}'", m[1].str(),
+                                           m[3].str(), m[4].str(), m[2].str());
+  if (std::regex_match(text, m, convert))
+    return fmt::format("{} takes a whole number, not '{}'", m[1].str(), m[2].str());
+  return text;
+}
+
 }  // namespace
+
 const std::string& command_line() { return typed; }
 
 int CommandLine::run(int argc, char** argv) {
+  keep_standard_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is an error of write
   for (int i = 0; i < argc; ++i) {
     const std::string a = argv[i];
     const bool plain = !a.empty() && a.find_first_of(" \t\n'\"\\$`*?[](){}<>|&;~#!") == std::string::npos;
@@ -100,11 +169,13 @@ int CommandLine::run(int argc, char** argv) {
   try {
     app_->parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app_->exit(e);  // --help, --version
-    fmt::print(stderr, "graphc: error: {}\n", e.what());
+    if (e.get_exit_code() == 0) {  // --help, --version
+      app_->exit(e);
+      return flush_output();
+    }
     const auto commands = app_->get_subcommands();
-    fmt::print(stderr, "graphc {}--help lists what there is\n",
-               commands.empty() ? "" : commands[0]->get_name() + " ");
+    print_error(fmt::format("graphc: error: {}\ngraphc {}--help lists what there is\n", usage_error(*app_, e),
+                            commands.empty() ? "" : commands[0]->get_name() + " "));
     return 2;
   }
   // Nothing of ours throws on purpose; what the standard library may throw is reported in our own words.
@@ -114,11 +185,15 @@ int CommandLine::run(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return report({ErrorCode::kNoMemory, "out of memory"});
   } catch (const std::exception&) {
-    return report(internal_error("an unexpected failure; please report it with the command and the model"));
+    if (!std::ferror(stdout))
+      return report(internal_error("an unexpected failure; please report it with the command and the model"));
   }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout))
-    return report({ErrorCode::kIo, "can't write to the standard output"});
-  return 0;
+  return flush_output();
+}
+
+int flush_output() {
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return 0;
+  return report({ErrorCode::kIo, "can't write to the standard output"});
 }
 
 int exit_code(ErrorCode code) {
@@ -126,6 +201,7 @@ int exit_code(ErrorCode code) {
     case ErrorCode::kInvalid:
     case ErrorCode::kUnsupported: return 1;
     case ErrorCode::kUsage: return 2;
+    case ErrorCode::kCancelled: return 130;  // as the shell counts Ctrl-C: 'train && eval' stops here
     case ErrorCode::kInternal: return 3;
     default: return 4;
   }
@@ -135,20 +211,22 @@ int report(const Error& e) {
   std::fflush(stdout);
   std::string text = e.message;
   while (!text.empty() && text.back() == '\n') text.pop_back();
+  if (text.empty()) return exit_code(e.code);
+  if (text.starts_with("error: ")) text.erase(0, 7);  // a diagnostic without a place
   const std::string first = text.substr(0, text.find('\n'));
   // Diagnostics carry their place and severity already.
   const bool diagnostics =
       first.find(": error: ") != std::string::npos || first.find(": warning: ") != std::string::npos;
   if (diagnostics)
-    fmt::print(stderr, "{}\n", text);
+    print_error(text + "\n");
   else
-    fmt::print(stderr, "graphc: {}{}\n",
-               e.code == ErrorCode::kInternal ? "internal error: " : "error: ", text);
+    print_error(
+        fmt::format("graphc: {}{}\n", e.code == ErrorCode::kInternal ? "internal error: " : "error: ", text));
   return exit_code(e.code);
 }
 
 void print_warnings(const std::string& text) {
-  if (!text.empty()) fmt::print(stderr, "{}{}", text, text.back() == '\n' ? "" : "\n");
+  if (!text.empty()) print_error(text + (text.back() == '\n' ? "" : "\n"));
 }
 
 Result<std::map<std::string, std::string>> parse_set(const std::vector<std::string>& set) {
@@ -163,6 +241,9 @@ Result<std::map<std::string, std::string>> parse_set(const std::vector<std::stri
 }
 
 Status check_file(const std::string& path) {
+  struct stat st;
+  if (::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode))
+    return invalid(fmt::format("'{}' is a directory; a file is needed", path));
   if (::access(path.c_str(), F_OK) != 0) return invalid(fmt::format("there is no file '{}'", path));
   if (::access(path.c_str(), R_OK) != 0) return invalid(fmt::format("the file '{}' can't be read", path));
   return {};

@@ -10,7 +10,7 @@
 //   }
 //
 // CLI11 stays in command.cpp. Exit codes (CLI.md): 0 fine, 1 the input is wrong, 2 wrong usage, 3 an internal
-// error, 4 the device or a resource failed.
+// error, 4 the device or a resource failed, 130 interrupted by Ctrl-C.
 #pragma once
 
 #include <cstdint>
@@ -69,6 +69,8 @@ class CommandLine {
 // "graphc: error: ..." or, if the message is a list of diagnostics, as it is. Returns the exit code.
 int report(const Error& e);
 int exit_code(ErrorCode code);
+// The exit code after everything was printed: 0, or 4 where the standard output is full or closed.
+int flush_output();
 // Diagnostics that don't stop the work.
 void print_warnings(const std::string& text);
 

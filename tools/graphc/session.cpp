@@ -44,13 +44,21 @@ Result<std::map<std::string, int64_t>> sizes_of(const Program& p, const std::vec
 }  // namespace
 
 void add_compile_options(Command& command, ModelArgs& a) {
-  command.positional("FILE", a.file, "the model's .graph file")
+  command.positional("FILE", a.file, "the model's .graph file, or an artefact (.gcx) where that makes sense")
       .option("--target", a.target, "backend: cpu or reference", "NAME")
       .option("--model", a.model, "which model, if the file has several", "NAME")
       .option("--set", a.set, "NAME=VALUE: a size, a constant, a setting of the recipe", "NAME=VALUE")
       .option("-O,--opt-level", a.opt_level, "0: as written, 2: fused", 0, 2)
       .flag("--strict", a.strict,
             "an op that the target can't compile is an error, not the reference's work");
+  std::vector<std::pair<std::string, std::function<bool()>>> given;
+  for (const char* name : {"--target", "--model", "--opt-level", "--strict"})
+    given.emplace_back(name, command.given(name));
+  a.for_text_only = [given] {
+    for (const auto& [name, is_given] : given)
+      if (is_given()) return name;
+    return std::string();
+  };
 }
 
 void add_model_options(Command& command, ModelArgs& a) {
@@ -94,8 +102,9 @@ Result<Session> open_session(const ModelArgs& a, const FunctionSet& functions) {
   GC_CHECK(check_file(a.file));
   Program program;
   if (a.file.ends_with(".gcx")) {
-    if (!a.model.empty())
-      return Error{ErrorCode::kUsage, "--model is for .graph files: an artefact is compiled already"};
+    if (const std::string option = a.for_text_only(); !option.empty())
+      return Error{ErrorCode::kUsage,
+                   fmt::format("{} is for .graph files: '{}' is compiled already", option, a.file)};
     GC_TRY(program, load_program(a.file));
     GC_TRY(s.sizes, sizes_of(program, a.set));
     GC_CHECK(check_functions(program, a.file, functions));

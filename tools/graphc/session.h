@@ -27,6 +27,7 @@ struct ModelArgs {
   bool strict = false;
   int threads = 0;
   uint64_t seed = 0;
+  std::function<std::string()> for_text_only;  // the first given option that an artefact can't heed, or ""
 };
 // Declares FILE and the options that choose what is compiled.
 void add_compile_options(Command& command, ModelArgs& args);

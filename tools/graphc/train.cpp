@@ -57,7 +57,8 @@ Status run(const Options& o) {
   t.resume_command = command_line() + (o.resume ? "" : " --resume");
   t.max_memory_bytes = s.max_memory;
   GC_TRY(const TrainResult r, train(s.model, s.variables, data, t));
-  if (!o.checkpoint.empty() && !r.interrupted) fmt::print("weights: {}/last.safetensors\n", o.checkpoint);
+  if (r.interrupted) return Error{ErrorCode::kCancelled, ""};  // the trainer has said so
+  if (!o.checkpoint.empty()) fmt::print("weights: {}/last.safetensors\n", o.checkpoint);
   return {};
 }
 

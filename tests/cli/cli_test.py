@@ -1,0 +1,674 @@
+#!/usr/bin/env python3
+"""graphc as its user meets it: every command, every kind of mistake, every file it reads and writes.
+
+usage: cli_test.py GRAPHC EXAMPLES [NAME...]     runs test_NAME, or all
+"""
+import array
+import gzip
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+GRAPHC = EXAMPLES = ""
+COMMANDS = ["check", "fmt", "compile", "run", "bench", "train", "eval", "explain", "ops", "devices"]
+
+SCALE = """graphc 1
+model Scale[N](x: f32[N, 4]) -> (y: f32[N, 3], total: f32[N]) {
+  y = x |> proj: Linear(3) |> relu
+  total = sum(y, axes=[1])
+  return y, total
+}
+train Scale {
+  input target: f32[N, 3]
+  loss = mean(square(y - target))
+  optimizer = sgd(lr=0.1)
+}
+"""
+
+
+# ---- helpers
+
+def run(*args, timeout=120, **kw):
+    """The program's exit code, standard output and standard error."""
+    kw.setdefault("stdout", subprocess.PIPE)
+    kw.setdefault("stderr", subprocess.PIPE)
+    p = subprocess.run([GRAPHC, *map(str, args)], text=True, timeout=timeout, **kw)
+    p.stdout, p.stderr = p.stdout or "", p.stderr or ""
+    return p
+
+
+def ok(*args, **kw):
+    p = run(*args, **kw)
+    assert p.returncode == 0, f"graphc {' '.join(map(str, args))}: exit code {p.returncode}\n{p.stdout}{p.stderr}"
+    return p.stdout
+
+
+def fails(code, *args, says=(), **kw):
+    """The command ends with this exit code, prints nothing but an error, and the error holds the texts."""
+    p = run(*args, **kw)
+    line = f"graphc {' '.join(map(str, args))}"
+    assert p.returncode == code, f"{line}: exit code {p.returncode}, not {code}\n{p.stdout}{p.stderr}"
+    assert p.stderr.strip(), f"{line}: no message"
+    assert "internal" not in p.stderr and "exception" not in p.stderr, f"{line}: {p.stderr}"
+    for text in [says] if isinstance(says, str) else says:
+        assert text in p.stderr, f"{line}: the message lacks '{text}'\n{p.stderr}"
+    return p.stderr
+
+
+def write(path, text):
+    path = pathlib.Path(path)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+CODES = {"<f4": "f", "<f8": "d", "<i4": "i", "<i8": "q", "|u1": "B", "|i1": "b", "|b1": "B"}
+
+
+def write_npy(path, shape, values, descr="<f4"):
+    shape = tuple(shape)
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+    header += " " * (-(11 + len(header)) % 64) + "\n"
+    return write(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + array.array(CODES[descr], values).tobytes())
+
+
+def read_npy(path):
+    raw = pathlib.Path(path).read_bytes()
+    assert raw[:8] == b"\x93NUMPY\x01\x00", raw[:8]
+    (size,) = struct.unpack("<H", raw[8:10])
+    assert (10 + size) % 64 == 0
+    header = eval(raw[10 : 10 + size])  # written by us
+    values = array.array(CODES[header["descr"]], raw[10 + size :])
+    count = 1
+    for d in header["shape"]:
+        count *= d
+    assert len(values) == count and not header["fortran_order"]
+    return header["descr"], header["shape"], list(values)
+
+
+def write_safetensors(path, tensors):
+    """tensors: name -> (dtype, shape, array of values)"""
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        raw = array.array({"F32": "f", "I32": "i", "F64": "d"}[dtype], values).tobytes()
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    return write(path, struct.pack("<Q", len(text)) + text + data)
+
+
+def read_safetensors(path):
+    raw = pathlib.Path(path).read_bytes()
+    (size,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + size])
+    header.pop("__metadata__", None)
+    return {n: (t["dtype"], t["shape"], raw[8 + size + t["data_offsets"][0] : 8 + size + t["data_offsets"][1]]) for n, t in header.items()}
+
+
+def write_idx(path, shape, data, packed=False):
+    raw = struct.pack(">BBBB", 0, 0, 8, len(shape)) + b"".join(struct.pack(">I", d) for d in shape) + bytes(data)
+    return write(path, gzip.compress(raw) if packed else raw)
+
+
+def make_idx(folder, n=96, packed=False, classes=10):
+    """A data set that an MLP can learn: the class is which rows are bright."""
+    rng = random.Random(5)
+    os.makedirs(folder, exist_ok=True)
+    gz = ".gz" if packed else ""
+    for prefix, count in (("train", n), ("t10k", n // 2)):
+        labels = [rng.randrange(classes) for _ in range(count)]
+        pixels = bytearray()
+        for label in labels:
+            for y in range(28):
+                pixels += bytes(min(255, rng.randrange(60) + (180 if y // 2 == label else 0)) for _ in range(28))
+        write_idx(f"{folder}/{prefix}-images-idx3-ubyte{gz}", (count, 28, 28), pixels, packed)
+        write_idx(f"{folder}/{prefix}-labels-idx1-ubyte{gz}", (count,), labels, packed)
+    return str(folder)
+
+
+def close(a, b, tolerance=1e-5):
+    assert len(a) == len(b) and len(a) > 0
+    worst = max(abs(x - y) for x, y in zip(a, b))
+    assert worst <= tolerance, f"differ by {worst}"
+
+
+def no_leftovers(folder):
+    left = [f for f in os.listdir(folder) if ".tmp." in f]
+    assert not left, f"left behind: {left}"
+
+
+# ---- usage
+
+def test_help_has_examples(d):
+    text = ok("--help")
+    for c in COMMANDS:
+        assert re.search(rf"^ +{c} ", text, re.M), f"graphc --help lacks {c}"
+        page = ok(c, "--help")
+        assert f"Example:\n  graphc {c}" in page, page
+    assert re.fullmatch(r"graphc \d+\.\d+\.\d+\n", ok("--version"))
+
+
+def test_examples_of_help_run(d):
+    os.symlink(EXAMPLES, d / "examples")
+    shutil.copytree(EXAMPLES, d / "own")  # fmt -i writes
+    for c in COMMANDS:
+        line = re.search(r"Example:\n  graphc (.*)", ok(c, "--help")).group(1)
+        if c == "bench":
+            line = line.replace("resnet50", "mlp") + " --repeat 2"
+        if c == "fmt":
+            line = line.replace("examples/", "own/")
+        if c == "eval":
+            line = line.replace("build/shapes/", "build/shapes/") + " --batch 256"
+        ok(*line.split(), cwd=d, timeout=300)
+
+
+def test_wrong_usage(d):
+    mlp = f"{EXAMPLES}/mlp.graph"
+    fails(2, says="a command is missing")
+    fails(2, "chek", mlp, says=["there is no command 'chek'", "did you mean 'check'?", "graphc --help"])
+    fails(2, "frobnicate", says="there is no command 'frobnicate'")
+    fails(2, "--frob", says="there is no option '--frob'")
+    fails(2, "run", says=["FILE", "graphc run --help"])
+    fails(2, "run", mlp, "--weigts", "x", says=["there is no option '--weigts'", "did you mean '--weights'?"])
+    fails(2, "run", mlp, "--weigts=x", says=["there is no option '--weigts'", "did you mean '--weights'?"])
+    fails(2, "run", "--hepl", says=["there is no option '--hepl'", "did you mean '--help'?"])
+    fails(2, "check", mlp, mlp, says="one argument too many")
+    fails(2, "run", mlp, "--threads", "-1", says=["--threads", "-1", "1024"])
+    fails(2, "run", mlp, "--threads", "two", says=["--threads", "'two'", "whole number"])
+    fails(2, "run", mlp, "--threads", says="--threads")
+    fails(2, "run", mlp, "--seed", "1.5", says="--seed")
+    fails(2, "run", mlp, "--set", "N", says=["--set", "NAME=VALUE", "'N'"])
+    fails(2, "run", mlp, "--input", "image", says=["--input", "'image'"])
+    fails(2, "run", mlp, "-O7", says="7")
+    fails(2, "bench", mlp, "--repeat", "-3", says="--repeat")
+    fails(2, "train", mlp, says=["--data", "idx:DIR"])
+    fails(2, "train", mlp, "--data", "shapes:64", "--batch", "0", says="--batch")
+    fails(2, "train", mlp, "--data", "shapes:64", "--resume", says=["--resume", "--checkpoint DIR"])
+    fails(2, "eval", mlp, "--data", "shapes:64", says="--weights")
+    fails(2, "eval", mlp, "--weights", "w", says="--data")
+    for size in ("1XiB", "lots", "-3", "0", "1.5.2GiB", ""):
+        if size:
+            fails(2, "run", mlp, "--max-memory", size, says=[size, "2GiB"])
+
+
+def test_options_that_an_artefact_cannot_heed(d):
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", d / "m.gcx")
+    for option in (["--target", "reference"], ["--model", "MLP"], ["-O0"], ["--strict"]):
+        fails(2, "run", d / "m.gcx", *option, says="is compiled already")
+    fails(2, "compile", d / "m.gcx", says="is compiled already")
+    fails(1, "run", d / "m.gcx", "--set", "M=3", says=["--set M", "N"])
+    fails(2, "run", d / "m.gcx", "--set", "N=three", says=["N=three", "whole number"])
+
+
+# ---- wrong files
+
+def test_missing_files_and_directories(d):
+    mlp = f"{EXAMPLES}/mlp.graph"
+    for c in ("check", "fmt", "compile", "run", "bench", "explain"):
+        fails(1, c, d / "nope.graph", says=["nope.graph", "no file"])
+        fails(1, c, d, says=[str(d), "directory"])
+    fails(1, "run", d / "nope.gcx", says="nope.gcx")
+    fails(1, "run", mlp, "--weights", d / "nope.safetensors", says="nope.safetensors")
+    fails(1, "run", mlp, "--weights", d, says=str(d))
+    fails(1, "run", mlp, "--input", f"image={d}/nope.npy", says="nope.npy")
+    fails(1, "run", mlp, "--input", f"image={d}", says=[str(d), "directory"])
+    fails(1, "train", mlp, "--data", f"idx:{d}/nowhere", says=["nowhere", "no directory"])
+    fails(1, "train", mlp, "--data", f"idx:{d}", says="train-images")
+    fails(1, "train", mlp, "--data", "shpes:64", says=["shpes", "did you mean 'shapes'?"])
+    fails(1, "train", mlp, "--data", "shapes:64,sed=3", says=["sed", "did you mean 'seed'?"])
+    fails(1, "train", mlp, "--data", "shapes:64", "--checkpoint", d / "ck", "--resume", says="last.safetensors")
+    if os.getuid() != 0:
+        os.chmod(write(d / "secret.graph", "graphc 1\n"), 0)
+        fails(1, "check", d / "secret.graph", says="can't be read")
+
+
+def test_things_that_are_no_artefact(d):
+    text, empty, graph = write(d / "t.gcx", "hello\n" * 100), write(d / "e.gcx", ""), shutil.copy(f"{EXAMPLES}/mlp.graph", d / "g.gcx")
+    for f in (text, empty, graph):
+        for c in ("run", "bench"):
+            fails(1, c, f, says=[pathlib.Path(f).name, "no .gcx file"])
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", d / "m.gcx")
+    renamed = shutil.copy(d / "m.gcx", d / "m.graph")
+    fails(1, "check", renamed, says="m.graph")
+    fails(1, "train", d / "m.gcx", "--data", "shapes:64", says="--train")
+    fails(1, "eval", d / "m.gcx", "--data", "shapes:64", says="--train")
+
+
+def test_hostile_graph_files(d):
+    files = {
+        "nested": "graphc 1\nmodel M[N](x: f32[N]) -> (y: f32[N]) {\n  return " + "(" * 5000 + "x" + ")" * 5000 + "\n}\n",
+        "braces": "graphc 1\n" + "model M() -> () {" * 5000,
+        "nul": b"graphc 1\nmodel\0M",
+        "binary": random.Random(1).randbytes(5000),
+        "empty": "",
+        "blank": "\n" * 100000,
+        "huge": "x" * (64 << 20),
+        "too_huge": "x" * ((64 << 20) + 1),
+        "line": "graphc 1\nmodel M[N](x: f32[N]) -> (y: f32[N]) { return x" + " + x" * 200000 + " }\n",
+        "digits": "graphc 1\nmodel M(x: f32[" + "9" * 10000 + "]) -> (y: f32[1]) { return x }\n",
+    }
+    for name, text in files.items():
+        path = write(d / f"{name}.graph", text)
+        for c in ("check", "run", "fmt"):
+            if c == "fmt" and name in ("line", "digits"):
+                continue  # well-formed
+            start = time.monotonic()
+            message = fails(1, c, path, says=f"{name}.graph", timeout=30)
+            assert time.monotonic() - start < 5, f"{c} {name}: {time.monotonic() - start:.1f} s"
+            assert len(message) < 20000, f"{c} {name}: a message of {len(message)} bytes"
+
+
+def test_graph_prefixes_and_flips(d):
+    good = pathlib.Path(EXAMPLES, "mnist_cnn.graph").read_bytes()
+    rng = random.Random(3)
+    for k in range(40):
+        bad = bytearray(good)
+        if k % 2:
+            del bad[rng.randrange(len(bad)) :]
+        else:
+            for _ in range(3):
+                bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        p = run("check", write(d / "b.graph", bytes(bad)), timeout=30)
+        assert p.returncode in (0, 1) and (p.returncode == 0 or "b.graph:" in p.stderr), p.stderr
+
+
+# ---- inputs, sizes, weights
+
+def test_inputs_are_checked(d):
+    model = write(d / "s.graph", SCALE)
+    inputs = {
+        "dtype": (["x=" + write_npy(d / "a.npy", (2, 4), range(8), "<f8")], ["'x'", "f32[N, 4]", "f64[2, 4]"]),
+        "rank": (["x=" + write_npy(d / "b.npy", (4,), range(4))], ["'x'", "f32[N, 4]", "f32[4]"]),
+        "size": (["x=" + write_npy(d / "c.npy", (2, 5), range(10))], ["'x'", "f32[N, 4]", "f32[2, 5]"]),
+        "cut": (["x=" + write(d / "e.npy", pathlib.Path(d / "c.npy").read_bytes()[:-3])], ["e.npy", "bytes of data"]),
+        "text": (["x=" + write(d / "f.npy", "1 2 3\n")], ["f.npy", "not a valid .npy"]),
+        "name": (["y=zeros"], ["--input y", "it has: x"]),
+    }
+    ok("compile", model, "-o", d / "s.gcx")
+    for file in (model, d / "s.gcx"):
+        for name, (args, says) in inputs.items():
+            fails(1, "run", file, *[a for i in args for a in ("--input", i)], says=says)
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", d / "m.gcx")
+    fails(1, "run", d / "m.gcx", "--input", "imge=zeros", says=["imge", "did you mean 'image'?"])
+    fails(1, "run", model, "--set", "M=3", says="--set M")
+    fails(1, "run", model, "--output", f"z={d}/z.npy", says=["--output z", "y, total"])
+
+
+def test_max_memory(d):
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", d / "m.gcx")
+    fails(4, "run", d / "m.gcx", "--set", "N=1000", "--max-memory", "1MiB", says=["'image'", "3136000", "1048576"])
+    fails(4, "train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:64", "--max-memory", "20KiB", says="budget")
+    ok("run", d / "m.gcx", "--set", "N=1000", "--max-memory", "1GiB")
+    # more than any machine has: an error, not a crash
+    fails(4, "run", d / "m.gcx", "--set", "N=2000000000", says="image")
+
+
+def linear(rng, **other):
+    w = {"proj.weight": ("F32", [3, 4], [rng.uniform(-1, 1) for _ in range(12)]), "proj.bias": ("F32", [3], [rng.uniform(-1, 1) for _ in range(3)])}
+    w.update(other)
+    return w
+
+
+def weight_shape(model):
+    """The shape of proj.weight, whichever way Linear keeps it."""
+    message = fails(1, "run", model, "--weights", write_safetensors("probe.safetensors", {"proj.weight": ("F32", [1], [0.0])}))
+    return json.loads(re.search(r"the model's is f32(\[.*?\])", message).group(1))
+
+
+def test_weights(d):
+    os.chdir(d)
+    model = write("s.graph", SCALE)
+    ok("compile", model, "-o", "s.gcx")
+    rng = random.Random(2)
+    x = [rng.uniform(-1, 1) for _ in range(8)]
+    write_npy("x.npy", (2, 4), x)
+    shape = weight_shape(model)
+    weights = linear(rng)
+    w, bias = weights["proj.weight"][2], weights["proj.bias"][2]
+    at = (lambda o, i: w[o * 4 + i]) if shape == [3, 4] else (lambda o, i: w[i * 3 + o])
+    weights["proj.weight"] = ("F32", shape, w)
+    expected = [max(0.0, sum(x[n * 4 + i] * at(o, i) for i in range(4)) + bias[o]) for n in range(2) for o in range(3)]
+    write_safetensors("good.safetensors", weights)
+    write_safetensors("f64.safetensors", {n: ("F64", s, v) for n, (_, s, v) in weights.items()})
+    for file in (model, "s.gcx"):
+        for name in ("good", "f64"):
+            ok("run", file, "--weights", f"{name}.safetensors", "--input", "x=x.npy", "--output", "out")
+            close(read_npy("out/y.npy")[2], expected, 1e-6)
+    ok("compile", model, "--weights", "good.safetensors", "-o", "inside.gcx")
+    ok("run", "inside.gcx", "--input", "x=x.npy", "--output", "y=y.npy")
+    close(read_npy("y.npy")[2], expected, 1e-6)
+
+    def bad(says, **change):
+        tensors = dict(weights)
+        for name, value in change.items():
+            name = name.replace("__", ".")
+            tensors.pop(name, None) if value is None else tensors.update({name: value})
+        write_safetensors("bad.safetensors", tensors)
+        for file in (model, "s.gcx"):
+            fails(1, "run", file, "--weights", "bad.safetensors", says=["bad.safetensors", *says])
+
+    bad(["'proj.bias'", "f32[4]", "f32[3]"], proj__bias=("F32", [4], [0.0] * 4))
+    bad(["'proj.bias'", "i32[3]", "f32[3]"], proj__bias=("I32", [3], [0] * 3))
+    bad(["lacks the parameter 'proj.bias'"], proj__bias=None)
+    bad(["'proj.bais'", "did you mean 'proj.bias'?"], proj__bias=None, proj__bais=("F32", [3], [0.0] * 3))
+    bad(["'extra'"], extra=("F32", [3], [0.0] * 3))
+    write("bad.safetensors", pathlib.Path("good.safetensors").read_bytes()[:-1])
+    fails(1, "run", model, "--weights", "bad.safetensors", says=["bad.safetensors", "cut off"])
+    write("bad.safetensors", "no weights at all")
+    fails(1, "run", model, "--weights", "bad.safetensors", says="bad.safetensors")
+
+
+# ---- results
+
+def test_outputs_agree_between_backends_and_forms(d):
+    os.chdir(d)
+    for name, sizes in (("mlp", [1, 3]), ("shapes", [3]), ("mnist_cnn", [2])):
+        model = f"{EXAMPLES}/{name}.graph"
+        ok("compile", model, "-o", "m.gcx")
+        for n in sizes:
+            ok("compile", model, "--set", f"N={n}", "-o", "fixed.gcx")
+            args = ["--set", f"N={n}", "--seed", "7", "--threads", "2"]
+            ok("run", model, *args, "--output", "cpu")
+            ok("run", model, *args, "--target", "reference", "--output", "reference")
+            ok("run", model, *args, "-O0", "--output", "plain")
+            ok("run", "m.gcx", *args, "--output", "artefact")
+            ok("run", "m.gcx", *args, "--input", "zeros", "--output", "zeros")
+            ok("run", "fixed.gcx", "--seed", "7", "--output", "fixed")
+            descr, shape, cpu = read_npy("cpu/logits.npy")
+            assert descr == "<f4" and shape[0] == n and len(set(cpu)) > 1
+            close(cpu, read_npy("reference/logits.npy")[2])
+            close(cpu, read_npy("plain/logits.npy")[2])
+            close(cpu, read_npy("artefact/logits.npy")[2])
+            assert cpu == read_npy("fixed/logits.npy")[2], "an artefact and its text differ"
+            assert cpu != read_npy("zeros/logits.npy")[2]
+
+
+def test_run_prints(d):
+    model = write(d / "s.graph", SCALE)
+    x = write_npy(d / "x.npy", (2, 4), [0.5] * 8)
+    lines = ok("run", model, "--input", f"x={x}").splitlines()
+    assert len(lines) == 2 and lines[0].startswith("y: f32[2, 3] = [") and lines[1].startswith("total: f32[2] = ["), lines
+    assert ok("run", model, "--seed", "1") != ok("run", model, "--seed", "2")
+    assert ok("run", model, "--seed", "1") == ok("run", model, "--seed", "1", "--threads", "1")
+
+
+def test_outputs_that_cannot_be_written(d):
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", d / "m.gcx")
+    file = write(d / "file", "x")
+    fails(1, "run", d / "m.gcx", "--output", "/proc/nowhere", says="/proc/nowhere")
+    fails(1, "run", d / "m.gcx", "--output", file, says=[file, "directory"])
+    fails(1, "run", d / "m.gcx", "--output", f"logits={d}/no/such/l.npy", says="no/such")
+    fails(1, "run", d / "m.gcx", "--output", f"logits={d}", says=str(d))
+    fails(1, "compile", f"{EXAMPLES}/mlp.graph", "-o", f"{d}/no/such.gcx", says="no/such.gcx")
+    fails(1, "compile", f"{EXAMPLES}/mlp.graph", "-o", d, says=str(d))
+    fails(1, "train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:64", "--checkpoint", f"{file}/ck", says=f"{file}/ck")
+
+
+def limited_files():
+    """A disk that fills up after 600 bytes of a file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+
+def test_files_appear_whole_or_not_at_all(d):
+    os.chdir(d)
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", "m.gcx")
+    # the stand-ins are below the limit themselves
+    old = {name: f"old content of {name}" for name in ("n.gcx", "out/logits.npy", "l.npy", "core.txt", "ck/last.safetensors", "ck/best.safetensors")}
+    long_text = "graphc 1\n" + "# a comment\n" * 100 + SCALE[9:].replace("  y =", "     y =")
+    for folder in ("out", "ck"):
+        os.mkdir(folder)
+    old["f.graph"] = long_text
+    for name, text in old.items():
+        write(name, text)
+    commands = [
+        ["compile", f"{EXAMPLES}/mlp.graph", "-o", "n.gcx"],
+        ["compile", f"{EXAMPLES}/mlp.graph", "--emit", "core", "-o", "core.txt"],
+        ["run", "m.gcx", "--set", "N=64", "--output", "out"],
+        ["run", "m.gcx", "--set", "N=64", "--output", "logits=l.npy"],
+        ["fmt", "-i", "f.graph"],
+        ["train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:64", "--epochs", "1", "--checkpoint", "ck"],
+    ]
+    for c in commands:
+        fails(4, *c, says="can't write", preexec_fn=limited_files)
+        for name, text in old.items():
+            assert pathlib.Path(name).read_text() == text, f"{c[0]} destroyed {name}"
+        for folder in (".", "out", "ck"):
+            no_leftovers(folder)
+    for c in commands:
+        ok(*c)
+    for name, text in old.items():
+        assert pathlib.Path(name).read_bytes() != text.encode(), f"{name} wasn't written"
+
+
+def test_streams_that_are_full_or_closed(d):
+    mlp = f"{EXAMPLES}/mlp.graph"
+    ok("compile", mlp, "-o", d / "m.gcx")
+    with open("/dev/full", "w") as full:
+        for args in (["ops"], ["ops", "relu"], ["run", d / "m.gcx"], ["--help"], ["check", mlp], ["fmt", mlp], ["devices"], ["check", mlp, "--json"],
+                     ["compile", mlp, "--emit", "core"], ["train", mlp, "--data", "shapes:64", "--epochs", "1"]):
+            p = run(*args, stdout=full)
+            assert p.returncode == 4 and "can't write to the standard output" in p.stderr, f"{args}: {p.returncode} {p.stderr}"
+        for args, code in ((["run", d / "nope.graph"], 1), (["chek"], 2), (["check", write(d / "bad.graph", "graphc 1\nmodel")], 1)):
+            assert run(*args, stderr=full).returncode == code, args
+    def close_streams():
+        os.close(1)
+        os.close(2)
+    p = run("compile", mlp, "-o", d / "closed.gcx", stdout=None, stderr=None, preexec_fn=close_streams)
+    assert p.returncode == 4, p.returncode
+    assert (d / "closed.gcx").read_bytes() == (d / "m.gcx").read_bytes(), "printed into the artefact"
+    assert run("run", d / "nope.graph", stdout=None, stderr=None, preexec_fn=close_streams).returncode == 1
+
+
+def test_check_json(d):
+    j = json.loads(ok("check", f"{EXAMPLES}/shapes.graph", "--json"))
+    assert j["model"] == "ShapesNet" and j["inputs"] == ["image: f32[N, 1, 28, 28]"] and j["outputs"] == ["logits: f32[N, 6]"]
+    # conv 16*9+16, conv 32*16*9+32, batch norm 2*32, linear 1568*6+6
+    assert j["parameters"] == 160 + 4640 + 64 + 9414 and j["parameter_bytes"] == 4 * j["parameters"]
+    eight = json.loads(ok("check", f"{EXAMPLES}/shapes.graph", "--set", "N=8", "--json"))
+    for part in ("inference", "training_step"):
+        assert j[part]["sizes"] == {"N": 1} and j[part]["flops"] > 1e6 and j[part]["memory_bytes"] > 28 * 28 * 4
+        assert 7 < eight[part]["flops"] / j[part]["flops"] <= 8
+    text = ok("check", f"{EXAMPLES}/resnet50.graph")
+    assert "parameters: 25,557,032" in text, text
+
+
+def test_bench_json(d):
+    model = f"{EXAMPLES}/mlp.graph"
+    j = json.loads(ok("bench", model, "--set", "N=4", "--repeat", "20", "--warmup", "2", "--threads", "2", "--json"))
+    assert set("median_ms p10_ms p90_ms runs threads compile_cold_s compile_warm_s flops bytes peak_memory_bytes machine".split()) <= set(j)
+    assert j["runs"] == 20 and j["threads"] == 2 and 0 < j["p10_ms"] <= j["median_ms"] <= j["p90_ms"]
+    assert 4 * 2 * (784 * 128 + 128 * 64 + 64 * 10) <= j["flops"] < 1.1 * 4 * 2 * (784 * 128 + 128 * 64 + 64 * 10)
+    assert j["compile_cold_s"] > 0 and j["compile_warm_s"] > 0 and j["peak_memory_bytes"] > 4 * 109386 and j["machine"]
+    ok("compile", model, "-o", d / "m.gcx")
+    j = json.loads(ok("bench", d / "m.gcx", "--repeat", "5", "--json"))
+    assert j["runs"] == 5 and j["compile_cold_s"] == 0
+    assert "median" in ok("bench", d / "m.gcx", "--repeat", "5", "--profile")
+
+
+def test_ops_devices_explain(d):
+    assert len(re.findall(r"^\w+\(", ok("ops"), re.M)) > 60
+    assert "axis" in ok("ops", "softmax")
+    fails(1, "ops", "sofmax", says="did you mean 'softmax'?")
+    text = ok("devices")
+    assert re.search(r"^cpu:0 ", text, re.M) and re.search(r"^reference:0 ", text, re.M)
+    text = ok("explain", f"{EXAMPLES}/mlp.graph", "--set", "N=1")
+    assert "mlp.graph:" in text and "contraction on cpu" in text, text
+    for form, mark in (("core", "dot_general"), ("loops", "kernel @"), ("llvm", "define"), ("asm", "ret")):
+        assert mark in ok("compile", f"{EXAMPLES}/mlp.graph", "--emit", form), form
+    fails(2, "compile", f"{EXAMPLES}/mlp.graph", "--emit", "morse", says=["morse", "loops"])
+    fails(1, "run", f"{EXAMPLES}/mlp.graph", "--target", "gpu", says=["'gpu'", "cpu, reference"])
+
+
+def test_fmt(d):
+    ugly = write(d / "u.graph", SCALE.replace("  y = x", "     y   =  x").replace("}\n", "}   # kept\n"))
+    fails(1, "fmt", "--check", ugly, says=["u.graph isn't formatted", "graphc fmt -i"])
+    printed = ok("fmt", ugly)
+    assert printed.count("# kept") == 2 and "  y = x" in printed
+    before = os.stat(ugly).st_mtime_ns
+    assert ok("fmt", "-i", ugly) == "" and pathlib.Path(ugly).read_text() == printed and os.stat(ugly).st_mtime_ns != before
+    ok("fmt", "--check", ugly)
+    stamp = os.stat(ugly).st_mtime_ns
+    ok("fmt", "-i", ugly)
+    assert os.stat(ugly).st_mtime_ns == stamp, "a formatted file is left alone"
+    for example in pathlib.Path(EXAMPLES).glob("*.graph"):
+        ok("fmt", "--check", example)
+    broken = write(d / "b.graph", "graphc 1\nmodel M( {\n")
+    fails(1, "fmt", "-i", broken, says="b.graph:2:")
+    assert pathlib.Path(broken).read_text() == "graphc 1\nmodel M( {\n"
+
+
+# ---- training
+
+NUMBER = r"-?\d+\.\d{4}"
+
+
+def test_train_prints_a_line_an_epoch(d):
+    data = make_idx(d / "data")
+    text = ok("train", f"{EXAMPLES}/mlp.graph", "--data", f"idx:{data}", "--epochs", "3", "--batch", "16", "--checkpoint", d / "ck")
+    lines = text.splitlines()
+    pattern = rf"epoch (\d)/3  loss={NUMBER} acc=({NUMBER})  val_loss={NUMBER} val_acc=({NUMBER})  \d+\.\d s"
+    found = [re.fullmatch(pattern, line) for line in lines[:3]]
+    assert all(found) and [m.group(1) for m in found] == ["1", "2", "3"], text
+    assert float(found[2].group(2)) > float(found[0].group(2)), f"nothing was learnt\n{text}"
+    assert lines[3:] == [f"weights: {d}/ck/last.safetensors"], lines
+    assert sorted(os.listdir(d / "ck")) == ["best.safetensors", "last.safetensors"]
+    # the metric names are the recipe's; without validation data there are no val_ columns
+    model = write(d / "s.graph", SCALE)
+    lines = ok("train", f"{EXAMPLES}/mlp.graph", "--data", f"idx:{data},split=0.25", "--epochs", "1").splitlines()
+    assert re.fullmatch(pattern.replace(r"(\d)/3", "1/1"), lines[0]), lines
+    for name in os.listdir(data):
+        if name.startswith("t10k"):
+            os.remove(f"{data}/{name}")
+    lines = ok("train", f"{EXAMPLES}/mlp.graph", "--data", f"idx:{data}", "--epochs", "1").splitlines()
+    assert re.fullmatch(rf"epoch 1/1  loss={NUMBER} acc={NUMBER}  \d+\.\d s", lines[0]), lines
+
+
+def test_idx_data(d):
+    mlp = f"{EXAMPLES}/mlp.graph"
+    plain, packed = make_idx(d / "plain"), make_idx(d / "packed", packed=True)
+    strip = lambda text: re.sub(r"  \d+\.\d s", "", text)
+    one = ok("train", mlp, "--data", f"idx:{plain}", "--epochs", "1")
+    assert strip(one) == strip(ok("train", mlp, "--data", f"idx:{packed}", "--epochs", "1")), "packed data give other results"
+    assert strip(one) != strip(ok("train", mlp, "--data", f"idx:{plain},mean=0.1,std=0.3", "--epochs", "1"))
+    images = d / "plain" / "train-images-idx3-ubyte"
+    good = images.read_bytes()
+    for text, says in ((good[:-5], "bytes of data"), (good[:9], "header"), (b"", "header"), (b"\0\0\7" + good[3:], "magic"), (b"\1" + good[1:], "zero bytes"),
+                       (good + b"x", "bytes of data"), (good[:4] + b"\x7f\xff\xff\xff" + good[8:], "")):
+        images.write_bytes(text)
+        fails(1, "train", mlp, "--data", f"idx:{plain}", "--epochs", "1", says=["train-images-idx3-ubyte", says])
+    images.write_bytes(good)
+    gz = d / "packed" / "train-images-idx3-ubyte.gz"
+    whole = gz.read_bytes()
+    for text in (whole[:-20], whole[: len(whole) // 2], whole[:1000] + b"\xff" * 50 + whole[1050:]):
+        gz.write_bytes(text)
+        fails(1, "train", mlp, "--data", f"idx:{packed}", "--epochs", "1", says="train-images-idx3-ubyte.gz")
+    write_idx(d / "plain" / "train-labels-idx1-ubyte", (5,), [1] * 5)
+    fails(1, "train", mlp, "--data", f"idx:{plain}", says=["labels", "5", "96"])
+    # pictures of another size, labels out of range
+    small = d / "small"
+    os.mkdir(small)
+    write_idx(small / "train-images-idx3-ubyte", (4, 8, 8), range(256))
+    write_idx(small / "train-labels-idx1-ubyte", (4,), [0, 1, 2, 3])
+    fails(1, "train", mlp, "--data", f"idx:{small}", says=["image", "[N, 1, 28, 28]", "8, 8"])
+
+
+def test_steps_and_fine_tuning(d):
+    model = f"{EXAMPLES}/shapes.graph"
+    base = ["train", model, "--data", "shapes:256", "--batch", "32", "--checkpoint"]
+    text = ok(*base, d / "a", "--steps", "3")
+    assert text.startswith("stopped in epoch 1/10 after step 3  loss=") and "--resume" in text, text
+    text = ok(*base, d / "a", "--steps", "3", "--resume")
+    assert "nothing is left to do" in text, text
+    ok(*base, d / "a", "--steps", "5", "--resume")
+    ok(*base, d / "b", "--steps", "5")
+    a, b = read_safetensors(d / "a/last.safetensors"), read_safetensors(d / "b/last.safetensors")
+    assert a == b and len(a) > 8, "3 + 2 steps aren't 5"
+    # fine-tuning begins with the weights and a fresh optimizer
+    ok(*base, d / "c", "--steps", "1", "--weights", d / "b/last.safetensors", "--set", "lr=0.0")
+    c = read_safetensors(d / "c/last.safetensors")
+    assert c["fc.weight"] == b["fc.weight"] and c["conv1.weight"] == b["conv1.weight"]
+    fails(2, *base, d / "c", "--weights", d / "b/last.safetensors", "--resume", says="--weights")
+    fails(1, *base, d / "b", "--resume", "--seed", "5", says=["--seed 0", "--seed 5"])
+    fails(1, "train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:256", "--batch", "32", "--checkpoint", d / "b", "--resume", says="another program")
+    fails(1, "train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:256", "--weights", d / "b/last.safetensors", says="the model has no")
+
+
+def test_interrupt(d):
+    args = ["train", f"{EXAMPLES}/shapes.graph", "--data", "shapes:4096", "--epochs", "50", "--batch", "16", "--checkpoint", str(d / "ck dir")]
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        shutil.rmtree(d / "ck dir", ignore_errors=True)
+        p = subprocess.Popen([GRAPHC, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        first = p.stdout.readline()
+        assert first.startswith("epoch 1/50"), first
+        p.send_signal(sig)
+        out, err = p.communicate(timeout=20)
+        assert p.returncode == 130, f"exit code {p.returncode}: {out}{err}"
+        m = re.search(r"interrupted in epoch \d+/50 after step (\d+).*\nsaved (.*)/last.safetensors; continue with: (.*)\n", out)
+        assert m and "weights:" not in out and not err, (out, err)
+        # what it says to type, works
+        text = subprocess.run(["bash", "-c", m.group(3).replace("--epochs 50", "--epochs 1")], capture_output=True, text=True, timeout=60)
+        assert text.returncode == 0 and "nothing is left to do" in text.stdout, (text.stdout, text.stderr)
+        p = subprocess.Popen(["bash", "-c", "exec " + m.group(3)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = p.stdout.readline()
+        p.send_signal(signal.SIGINT)
+        p.communicate(timeout=20)
+        assert re.match(rf"resumed at epoch \d+/50, batch \d+ of 256, step {m.group(1)}\n", line), line
+        no_leftovers(d / "ck dir")
+
+
+def test_nan_names_op_and_line(d):
+    message = fails(1, "train", f"{EXAMPLES}/shapes.graph", "--data", "shapes:256", "--epochs", "2", "--set", "lr=1e30")
+    assert re.search(r"the loss is (nan|inf) in epoch \d+, batch \d+ \(step \d+\).*shapes\.graph:\d+:\d+", message), message
+    assert "learning rate" in message
+
+
+def test_eval(d):
+    data = make_idx(d / "data", n=400)
+    mlp = f"{EXAMPLES}/mlp.graph"
+    ok("train", mlp, "--data", f"idx:{data}", "--epochs", "6", "--batch", "16", "--checkpoint", d / "ck")
+    weights = d / "ck/last.safetensors"
+    j = json.loads(ok("eval", mlp, "--data", f"idx:{data}", "--weights", weights, "--json"))
+    assert j["samples"] == 200 and j["accuracy"] == j["metrics"]["acc"] > 0.9 and 0 < j["metrics"]["loss"] < 1
+    assert len(j["classes"]) == 10 and sum(c["support"] for c in j["classes"]) == 200
+    for i, c in enumerate(j["classes"]):
+        assert c["class"] == str(i) and sum(c["predicted"]) == c["support"]
+        recall = c["predicted"][i] / c["support"] if c["support"] else 0
+        assert abs(c["recall"] - recall) < 1e-9
+        predicted = sum(k["predicted"][i] for k in j["classes"])
+        assert abs(c["precision"] - (c["predicted"][i] / predicted if predicted else 0)) < 1e-9
+    text = ok("eval", mlp, "--data", f"idx:{data}", "--weights", weights)
+    for word in ("precision", "recall", "f1", "support", "macro avg", "true \\ predicted"):
+        assert word in text, f"no {word}\n{text}"
+    # the same from an artefact, weights inside or beside; batches change nothing but rounding
+    ok("compile", mlp, "--train", "--weights", weights, "-o", d / "inside.gcx")
+    ok("compile", mlp, "--train", "-o", d / "m.gcx")
+    for args in ([d / "inside.gcx"], [d / "m.gcx", "--weights", weights], [mlp, "--weights", weights, "--batch", "7"], [mlp, "--weights", weights, "--target", "reference"]):
+        k = json.loads(ok("eval", *args, "--data", f"idx:{data}", "--json"))
+        assert abs(k["accuracy"] - j["accuracy"]) < 0.011 and abs(k["metrics"]["loss"] - j["metrics"]["loss"]) < 1e-4, (args, k["metrics"])
+
+
+def main():
+    global GRAPHC, EXAMPLES
+    GRAPHC, EXAMPLES = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:3])
+    names = sys.argv[3:] or [n[5:] for n in globals() if n.startswith("test_")]
+    start = os.getcwd()
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.monotonic()
+            os.chdir(folder)
+            globals()[f"test_{name}"](pathlib.Path(folder).resolve())
+            os.chdir(start)
+        print(f"{name}: ok, {time.monotonic() - begin:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
