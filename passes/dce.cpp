@@ -12,7 +12,6 @@
 #include "passes/passes.h"
 
 namespace graphc {
-namespace {
 
 void dce_block(Block& block) {
   std::unordered_set<const Value*> live(block.results.begin(), block.results.end());
@@ -34,8 +33,6 @@ void dce_block(Block& block) {
   }
   block.nodes.resize(out);
 }
-
-}  // namespace
 
 Status dce(Module& m) {
   for (auto& f : m.funcs) dce_block(f->body);

@@ -111,10 +111,20 @@ class Grouping {
     return id;
   }
 
+  // A view is of memory: a region can't read one of what it is itself about to store.
+  bool reads_view_of(int i, int id) const {
+    for (int p : g_.producers[i]) {
+      if (p < 0) continue;
+      const int r = g_.root(p);
+      if (r != p && r >= 0 && g_.group_of[r] == id) return true;
+    }
+    return false;
+  }
+
   // Puts i into the group if that keeps the order.
   bool join(int i, int id) {
     Group& t = group(id);
-    if (t.num_outer > kMaxOuter) return false;
+    if (t.num_outer > kMaxOuter || reads_view_of(i, id)) return false;
     std::vector<int> from = sources(i);
     std::erase(from, id);
     if (!from.empty() && !g_.order.add_edges(from, id)) return false;
@@ -125,6 +135,10 @@ class Grouping {
   bool merge(int from, int into) {
     Group &a = group(from), &b = group(into);
     if (a.num_outer + b.num_outer > kMaxOuter) return false;
+    for (int n : a.nodes)
+      if (reads_view_of(n, into)) return false;
+    for (int n : b.nodes)
+      if (reads_view_of(n, from)) return false;
     if (!g_.order.merge(from, into)) return false;
     for (int n : a.nodes) g_.group_of[n] = into;
     b.nodes.insert(b.nodes.end(), a.nodes.begin(), a.nodes.end());
@@ -499,6 +513,7 @@ void split_hard_constants(Module& m, Block& block) {
 Status fuse_function(Module& m, Func& f, bool join) {
   for (const auto& n : f.body.nodes)
     if (n->op == &ops::fusion) return ok_status();  // already done
+  dce_block(f.body);  // a reduction that nobody wants would make rows of what is a map
   split_hard_constants(m, f.body);
   FuseGraph g(f);
   GC_CHECK(Grouping(g).run(join));

@@ -16,6 +16,9 @@ Status fuse(Module& m);          // primitives -> fusion regions, reshape, assig
 Status unfused(Module& m);       // the same form with one primitive a region: what -O0 and comparisons run
 Status schedule(Module& m);      // an order that frees memory early and lets state be updated in place
 
+// dce of one block alone, for passes that build on it.
+void dce_block(Block& block);
+
 struct PipelineOptions {
   int opt_level = 2;  // 0: only what is needed to run (gradient, expand, unfused)
 };

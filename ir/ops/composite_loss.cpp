@@ -22,6 +22,7 @@ Inferred infer_class_loss(InferContext& c) {
   const TensorType &x = c.operand(0), &target = c.operand(1);
   std::string_view what = c.op.operands[0].name;
   GC_TRY(int axis, canonical_axis(c, "axis", x.rank()));
+  if (x.shape[axis].is_constant(0)) return call_error(c, "there are no classes along axis {}", axis);
   if (is_float(target.dtype)) {
     if (!(target == x))
       return call_error(c, "as probabilities the target must be {} like the {}; as ids it must be i32 or i64",

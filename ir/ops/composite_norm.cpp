@@ -79,7 +79,9 @@ Inferred infer_nonempty_statistic(InferContext& c) {
 // --- softmax, log_softmax ---
 
 Inferred infer_softmax(InferContext& c) {
-  GC_TRY([[maybe_unused]] int axis, canonical_axis(c, "axis", c.operand(0).rank()));
+  GC_TRY(int axis, canonical_axis(c, "axis", c.operand(0).rank()));
+  if (c.operand(0).shape[axis].is_constant(0))
+    return call_error(c, "axis {} has size 0, and nothing has no {}", axis, c.op.name);
   return infer_same(c);
 }
 
@@ -306,6 +308,7 @@ Inferred infer_sdpa(InferContext& c) {
   if (k[r - 2] != v[r - 2])
     return call_error(c, "k and v must have equally many rows, not {} and {}", k[r - 2].to_string(),
                       v[r - 2].to_string());
+  if (k[r - 2].is_constant(0)) return call_error(c, "there are no rows in k and v to attend to");
   if (!(attr(c, "scale").as_float() >= 0)) return call_error(c, "scale must be positive, or 0 for 1/sqrt(E)");
   Shape y(q.begin(), q.end() - 1), scores = y;
   y.push_back(v[r - 1]);
