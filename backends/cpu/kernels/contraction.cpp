@@ -8,6 +8,9 @@
 //         MR x NR accumulators in registers, one rank-1 update per k
 //     epilogue by the writer: straight from the tile if there is one block of k, else from the block of C
 //
+// If several blocks of rows need the same B, and it isn't too large, a kernel of its own packs all of it
+// first.
+//
 // The order in which k is added up depends on KC only, so results don't depend on threads or blocks of m and
 // n. The dot form (vectors along k) is in contraction_dot.cpp.
 #include "backends/cpu/kernels/contraction_plan.h"
@@ -15,31 +18,83 @@
 namespace graphc {
 namespace {
 
+// A kernel does all of it, or one kernel packs B into workspace and the next one multiplies.
+enum class Part : uint8_t { kWhole, kPack, kMultiply };
+
 class OuterForm {
  public:
-  OuterForm(const ContractionPlan& plan, const Func& region, const LowerOptions& options)
+  OuterForm(const ContractionPlan& plan, const Func& region, const LowerOptions& options,
+            Part part = Part::kWhole, int64_t packed_elements = 0)
       : p_(plan),
         f_(plan.form),
         region_(region),
-        b_(region, options.name, plan.roots, plan.cut, plan.results),
-        lanes_(options.features.lanes(static_cast<int>(dtype_size(plan.acc_type)))) {}
-
-  Result<LoweredRegion> lower() {
+        part_(part),
+        b_(region, options.name + (part == Part::kPack ? "_pack" : ""), roots(plan, part), plan.cut,
+           part == Part::kPack ? std::vector<int>{} : plan.results, workspace(plan, part, packed_elements)),
+        lanes_(options.features.lanes(static_cast<int>(dtype_size(plan.acc_type)))) {
     choose();
+  }
+
+  // Elements of all of B packed if that is worth a kernel of its own: several blocks of rows need it, and it
+  // stays in the caches. Else 0.
+  int64_t packed_elements() const {
+    if (direct_b_ || !m_const_ || *m_const_ <= mb_) return 0;
+    Dim blocks(1);
+    for (const Dim& d : block_counts()) blocks *= d;
+    int64_t element = static_cast<int64_t>(dtype_size(p_.acc_type));
+    auto all = (blocks * (kc_ * pitch_)).as_constant();
+    return all && *all * element <= (int64_t{8} << 20) ? *all : 0;
+  }
+
+  Result<KernelStep> kernel() {
     nest_batch(0);
+    if (part_ == Part::kPack) return b_.finish(task_grain(Dim(kc_ * nc_), 4, lanes_));
     Dim work = Dim(int64_t{mb_}) * nc_;
     for (const Dim& k : p_.k.group_sizes) work *= k;
     // in multiply-adds; a task is some 20k cycles of two vector operations each
     int64_t task = 20000 * 2 * lanes_;
     Dim grain(1);
     if (auto w = work.as_constant()) grain = Dim(std::max<int64_t>(1, task / std::max<int64_t>(1, *w)));
-    GC_TRY(KernelStep step, b_.finish(grain));
-    LoweredRegion out;
-    out.steps.push_back(std::move(step));
-    return out;
+    return b_.finish(grain);
   }
 
  private:
+  static std::vector<const Value*> roots(const ContractionPlan& plan, Part part) {
+    if (part == Part::kWhole) return plan.roots;
+    if (part == Part::kPack) return {plan.form.b};
+    std::vector<const Value*> v(plan.roots.begin(),
+                                plan.roots.begin() + static_cast<int64_t>(plan.results.size()));
+    v.push_back(plan.form.a);
+    return v;
+  }
+  static std::vector<RegionBuilder::Workspace> workspace(const ContractionPlan& plan, Part part,
+                                                         int64_t elements) {
+    if (part == Part::kWhole) return {};
+    return {{0, plan.acc_type, Dim(elements), part == Part::kPack}};
+  }
+
+  // Blocks along every axis that a panel of B stands for, outermost first: batch, n, k.
+  Shape block_counts() const {
+    Shape s = p_.batch.group_sizes;
+    auto add = [&](const AxisGroups& axes, const Box& box) {
+      for (size_t g = 0; g < box.part; ++g) s.push_back(axes.group_sizes[g]);
+      s.push_back(ceildiv(axes.group_sizes[box.part], box.block));
+    };
+    add(p_.n, n_box_);
+    add(p_.k, k_box_);
+    return s;
+  }
+  // Where the current panel starts in the packed B.
+  Dim panel() const {
+    if (part_ == Part::kWhole) return 0;
+    Coords at = batch_;
+    at.insert(at.end(), n_outer_.begin(), n_outer_.end());
+    at.push_back(n_block_);
+    at.insert(at.end(), k_outer_.begin(), k_outer_.end());
+    at.push_back(k_block_);
+    return linear_index(block_counts(), at) * (kc_ * pitch_);
+  }
+
   // Tile and block sizes, by shape.
   void choose() {
     m_const_ = p_.m_total.as_constant();
@@ -128,8 +183,14 @@ class OuterForm {
     }
     Dim blocks = ceildiv(p_.n.group_sizes[g], n_box_.block);
     b_.loop(parallel(), "nb", 0, blocks, [&](Dim nb) {
+      n_block_ = nb;
       n0_ = nb * n_box_.block;
       n_count_ = (p_.n.group_sizes[g] - n0_) * n_box_.suffix;
+      if (part_ == Part::kPack) {
+        bp_ = b_.workspace(0);
+        nest_k(0);
+        return;
+      }
       b_.loop(parallel(), "mb", 0, ceildiv(p_.m_total, mb_), [&](Dim mb) {
         m0_ = mb * mb_;
         m_block_ = mb;
@@ -140,7 +201,10 @@ class OuterForm {
 
   void item() {
     KernelBuilder& k = b_.k();
-    if (!direct_b_) bp_ = k.scratch("bp", p_.acc_type, {kc_ * pitch_});
+    if (part_ == Part::kMultiply)
+      bp_ = b_.workspace(0);
+    else if (!direct_b_)
+      bp_ = k.scratch("bp", p_.acc_type, {kc_ * pitch_});
     if (!direct_a_) ap_ = k.scratch("ap", p_.acc_type, {(a_by_m_ ? kc_ : mb_) * a_pitch_});
     if (!one_block_) {
       c_ = k.scratch("c", p_.acc_type, {mb_ * pitch_});
@@ -155,8 +219,9 @@ class OuterForm {
   }
 
   void nest_k(size_t g) {
+    LoopSpec spec = part_ == Part::kPack ? parallel() : serial();
     if (g < k_box_.part) {
-      b_.loop(serial(), "ko", 0, p_.k.group_sizes[g], [&](Dim v) {
+      b_.loop(spec, "ko", 0, p_.k.group_sizes[g], [&](Dim v) {
         k_outer_.push_back(v);
         nest_k(g + 1);
         k_outer_.pop_back();
@@ -166,17 +231,21 @@ class OuterForm {
     Dim size = p_.k.group_sizes[g];
     if (one_block_) {
       k0_ = 0;
+      k_block_ = 0;
       k_block();
       return;
     }
-    b_.loop(serial(), "kb", 0, ceildiv(size, k_box_.block), [&](Dim kb) {
+    b_.loop(spec, "kb", 0, ceildiv(size, k_box_.block), [&](Dim kb) {
       k0_ = kb * k_box_.block;
+      k_block_ = kb;
       k_block();
     });
   }
 
   void k_block() {
-    if (!direct_b_) pack_b();
+    panel_ = panel();
+    if (part_ == Part::kPack) return pack_b();
+    if (part_ == Part::kWhole && !direct_b_) pack_b();
     if (!direct_a_) pack_a();
     int64_t full = nc_ / nr_, rest = nc_ - full * nr_;
     int tail_vectors = static_cast<int>((rest + lanes_ - 1) / lanes_);
@@ -271,7 +340,8 @@ class OuterForm {
           Expr a = k.let("a", a_element(m_local + i, dense, kc));
           b_.loop(unrolled(), "v", 0, nv, [&](Dim v) {
             Dim c = v * lanes_ + l;
-            Expr x = direct_b_ ? b_element(kc, n_local + c) : bp_.load({dense * pitch_ + n_local + c});
+            Expr x =
+                direct_b_ ? b_element(kc, n_local + c) : bp_.load({panel_ + dense * pitch_ + n_local + c});
             k.store(acc, {i, c}, acc.load({i, c}) + a * x);
           });
         });
@@ -347,7 +417,7 @@ class OuterForm {
                 values.push_back(k.let("x", cast(b_.element(f_.b, p.at, guards_of(p), 0.0), p_.acc_type)));
               }
               for (int j = 0; j < count; ++j)
-                k.store(bp_, {d * pitch_ + dense + j}, values[static_cast<size_t>(j)]);
+                k.store(bp_, {panel_ + d * pitch_ + dense + j}, values[static_cast<size_t>(j)]);
             },
             limit);
       };
@@ -406,7 +476,7 @@ class OuterForm {
           ContractionPoint at =
               f_.at_b(batch_coords(), p_.k.coords(kv, b_.ranges()), p_.n.coords(nv, b_.ranges()));
           Expr x = cast(b_.element(f_.b, at.at, guards_of(at), 0.0), p_.acc_type);
-          b_.k().store(bp_, {dense_k * pitch_ + d}, x);
+          b_.k().store(bp_, {panel_ + dense_k * pitch_ + d}, x);
         } else {
           over_n(g + 1, d);
         }
@@ -504,6 +574,7 @@ class OuterForm {
   const ContractionPlan& p_;
   const ContractionForm& f_;
   const Func& region_;
+  Part part_;
   RegionBuilder b_;
   int lanes_;
   std::optional<int64_t> m_const_;
@@ -514,7 +585,7 @@ class OuterForm {
   std::vector<KRun> runs_, a_runs_;
   // the current item
   Coords batch_, n_outer_, k_outer_;
-  Dim n0_, n_count_, m0_, m_block_, k0_;
+  Dim n0_, n_count_, m0_, m_block_, k0_, n_block_, k_block_, panel_;
   Buffer bp_, ap_, c_;
 };
 
@@ -522,7 +593,21 @@ class OuterForm {
 
 Result<LoweredRegion> lower_outer_form(const ContractionPlan& plan, const Func& region,
                                        const LowerOptions& options) {
-  return OuterForm(plan, region, options).lower();
+  LoweredRegion out;
+  OuterForm whole(plan, region, options);
+  const int64_t packed = whole.packed_elements();
+  if (packed == 0) {
+    GC_TRY(KernelStep step, whole.kernel());
+    out.steps.push_back(std::move(step));
+    return out;
+  }
+  const int64_t bytes = packed * static_cast<int64_t>(dtype_size(plan.acc_type));
+  out.workspace_bytes.push_back(Dim((bytes + 63) / 64 * 64));
+  for (Part part : {Part::kPack, Part::kMultiply}) {
+    GC_TRY(KernelStep step, OuterForm(plan, region, options, part, packed).kernel());
+    out.steps.push_back(std::move(step));
+  }
+  return out;
 }
 
 Result<LoweredRegion> lower_contraction(const Func& region, const LowerOptions& options) {
