@@ -21,7 +21,9 @@ TEST(CpuContraction, GemmAllLayouts) {
                  {300, 16, 50},
                  {100, 130, 70},
                  {130, 65, 16},
-                 {97, 700, 33}})
+                 {97, 700, 33},
+                 {20, 100, 35},
+                 {150, 600, 20}})
     for (bool ta : {false, true})
       for (bool tb : {false, true}) {
         SCOPED_TRACE(::testing::Message()
@@ -121,6 +123,7 @@ TEST(CpuContraction, ConvolutionsInThreeDirections) {
       {1, 20, 40, 14, 14, 1, 1, 2, 0, 1, 1}, {1, 3, 16, 40, 40, 7, 7, 2, 3, 1, 1},
       {1, 40, 33, 14, 14, 3, 3, 1, 1, 1, 1}, {3, 64, 64, 7, 7, 3, 3, 1, 1, 1, 1},
       {3, 20, 35, 9, 9, 1, 1, 1, 0, 1, 1},   {2, 5, 40, 13, 13, 3, 3, 2, 1, 1, 1},
+      {1, 70, 70, 14, 14, 3, 3, 1, 1, 1, 1},
   };
   for (const Conv& v : convs) {
     SCOPED_TRACE(::testing::Message() << "n" << v.n << " c" << v.c << " o" << v.o << " " << v.h << "x" << v.w

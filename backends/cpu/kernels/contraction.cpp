@@ -8,6 +8,8 @@
 //         MR x NR accumulators in registers, one rank-1 update per k
 //     epilogue by the writer: straight from the tile if there is one block of k, else from the block of C
 //
+// Where n is a little more than whole vectors the last columns go by vectors along k.
+//
 // If several blocks of rows need the same B, and it isn't too large, a kernel of its own packs all of it
 // first.
 //
@@ -42,7 +44,7 @@ class OuterForm {
     Dim blocks(1);
     for (const Dim& d : block_counts()) blocks *= d;
     int64_t element = static_cast<int64_t>(dtype_size(p_.acc_type));
-    auto all = (blocks * (kc_ * pitch_)).as_constant();
+    auto all = (blocks * panel_elements_).as_constant();
     return all && *all * element <= (int64_t{8} << 20) ? *all : 0;
   }
 
@@ -92,7 +94,7 @@ class OuterForm {
     at.push_back(n_block_);
     at.insert(at.end(), k_outer_.begin(), k_outer_.end());
     at.push_back(k_block_);
-    return linear_index(block_counts(), at) * (kc_ * pitch_);
+    return linear_index(block_counts(), at) * panel_elements_;
   }
 
   // Tile and block sizes, by shape.
@@ -120,6 +122,12 @@ class OuterForm {
     nc_ = n_box_.block * n_box_.suffix;
     int64_t columns = nc_;
     if (n_const && *n_const > 0) columns = std::min(columns, *n_const);
+    // A few columns past whole vectors: vectors along k for them, if A lies that way.
+    if (n_const && *n_const > lanes_ && *n_const <= nc_ && n_box_.part == 0 && p_.a_dense_k && m_const_ &&
+        *m_const_ >= 4 && *n_const % lanes_ <= 4 && !direct_b_ && is_float(p_.acc_type)) {
+      tail_ = static_cast<int>(*n_const % lanes_);
+      columns -= tail_;
+    }
     TileShape tile = choose_tile(m_const_, columns, lanes_, registers);
     mr_ = tile.mr;
     nv_ = tile.nv;
@@ -130,7 +138,11 @@ class OuterForm {
     pitch_ = (vectors | 1) * lanes_;
 
     int64_t element = static_cast<int64_t>(dtype_size(p_.acc_type));
+    // The panel of B that a tile reads stays in L1; if all of k makes it a few times that, L2 is fast enough
+    // and there are no partial sums.
     int64_t kc_max = std::max<int64_t>(16, 28 * 1024 / (nr_ * element));
+    if (auto k = product(p_.k.group_sizes).as_constant(); k && *k * nr_ * element <= 100 * 1024)
+      kc_max = std::max(kc_max, *k);
     k_box_ = make_box(p_.k, direct_b_ ? int64_t{1} << 30 : kc_max);
     kc_ = k_box_.block * k_box_.suffix;
     one_block_ = k_box_.part == 0 && p_.k.group_sizes[0].as_constant() &&
@@ -158,6 +170,8 @@ class OuterForm {
     a_pitch_ = a_by_m_ ? mb_ + 16 : (kc_ + 15) / 16 * 16 + 16;
     // runs of k axes that the kernel loop goes through as one
     runs_ = k_runs(p_, k_box_, direct_a_ ? &p_.a_access : nullptr, direct_b_ ? &p_.b_access : nullptr);
+    tail_pitch_ = (kc_ + 15) / 16 * 16 + 16;
+    panel_elements_ = kc_ * pitch_ + tail_ * tail_pitch_;
   }
 
   void nest_batch(size_t g) {
@@ -204,7 +218,7 @@ class OuterForm {
     if (part_ == Part::kMultiply)
       bp_ = b_.workspace(0);
     else if (!direct_b_)
-      bp_ = k.scratch("bp", p_.acc_type, {kc_ * pitch_});
+      bp_ = k.scratch("bp", p_.acc_type, {panel_elements_});
     if (!direct_a_) ap_ = k.scratch("ap", p_.acc_type, {(a_by_m_ ? kc_ : mb_) * a_pitch_});
     if (!one_block_) {
       c_ = k.scratch("c", p_.acc_type, {mb_ * pitch_});
@@ -244,14 +258,19 @@ class OuterForm {
 
   void k_block() {
     panel_ = panel();
-    if (part_ == Part::kPack) return pack_b();
-    if (part_ == Part::kWhole && !direct_b_) pack_b();
+    if (part_ != Part::kMultiply && !direct_b_) {
+      pack_b();
+      if (tail_ > 0) pack_tail();
+    }
+    if (part_ == Part::kPack) return;
     if (!direct_a_) pack_a();
-    int64_t full = nc_ / nr_, rest = nc_ - full * nr_;
+    if (tail_ > 0) tail_columns();
+    int64_t columns = tail_ > 0 ? p_.n_total.constant() - tail_ : nc_;
+    int64_t full = columns / nr_, rest = columns - full * nr_;
     int tail_vectors = static_cast<int>((rest + lanes_ - 1) / lanes_);
     bool symbolic_n = !product(p_.n.group_sizes).is_constant();
     if (full > 0) {
-      Dim limit = ceildiv(n_count_, nr_);
+      Dim limit = tail_ > 0 ? Dim(full) : ceildiv(n_count_, nr_);
       bool single = full == 1;
       auto column = [&](Dim nt) { rows_of(nv_, nt * nr_); };
       if (single)
@@ -267,6 +286,68 @@ class OuterForm {
         rows_of(tail_vectors, start);
     }
   }
+
+  Dim first_tail() const { return p_.n_total - tail_; }
+  // Elements of k in the current block.
+  Dim k_left() const { return (p_.k.group_sizes[k_box_.part] - k0_) * k_box_.suffix; }
+
+  // The tail's columns once more, each dense along k, behind the panel.
+  void pack_tail() {
+    for (int j = 0; j < tail_; ++j)
+      b_.loop(
+          vector(lanes_), "kt", 0, kc_,
+          [&](Dim v) {
+            b_.k().store(bp_, {panel_ + kc_ * pitch_ + j * tail_pitch_ + v},
+                         bp_.load({panel_ + v * pitch_ + first_tail() + j}));
+          },
+          k_left());
+  }
+
+  void tail_columns() {
+    int rows = tail_ == 1 ? 8 : tail_ == 2 ? 6 : 4;
+    while (mb_ % rows != 0) --rows;
+    Dim left = p_.m_total - m0_, whole = floordiv(left, rows);
+    b_.loop(
+        serial(), "mt", 0, mb_ / rows, [&](Dim mt) { tail_tile(rows, mt * rows); }, whole);
+    if (rows > 1 && *m_const_ % rows != 0)
+      b_.loop(
+          serial(), "mt", whole * rows, mb_, [&](Dim m) { tail_tile(1, m); }, left);
+  }
+
+  void tail_tile(int rows, Dim m_local) {
+    KernelBuilder& k = b_.k();
+    std::vector<ReduceOp> ops(static_cast<size_t>(rows * tail_), ReduceOp::kAdd);
+    std::vector<Expr> sums = b_.reduce(
+        "s", ops, vector(lanes_), "k", 0, kc_,
+        [&](Dim v) {
+          Coords kc = run_coords(p_, k_box_, tail_runs(), k_outer_, k0_, {v}, b_.ranges());
+          std::vector<Expr> b, products;
+          for (int j = 0; j < tail_; ++j)
+            b.push_back(k.let("b", bp_.load({panel_ + kc_ * pitch_ + j * tail_pitch_ + v})));
+          for (int i = 0; i < rows; ++i) {
+            Expr a = k.let("a", a_element(m_local + i, v, kc));
+            for (int j = 0; j < tail_; ++j) products.push_back(a * b[static_cast<size_t>(j)]);
+          }
+          return products;
+        },
+        k_left());
+    Buffer c = c_;
+    if (one_block_) c_ = k.stack("ct", p_.acc_type, {Dim(rows * lanes_)});
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < tail_; ++j) {
+        Expr s = sums[static_cast<size_t>(i * tail_ + j)];
+        if (one_block_) {
+          k.store(c_, {i * lanes_ + j}, s);
+        } else {
+          Dim at = (m_local + i) * pitch_ + first_tail() + j;
+          k.store(c_, {at}, c_.load({at}) + s);
+        }
+      }
+    if (one_block_) epilogue(m_local, first_tail(), rows, tail_, lanes_);
+    c_ = c;
+  }
+  // All of k's block as one run.
+  std::vector<KRun> tail_runs() const { return k_runs(p_, k_box_, nullptr, nullptr); }
 
   // All row tiles for the columns n_local .. n_local + nv * lanes.
   void rows_of(int nv, Dim n_local) {
@@ -316,6 +397,7 @@ class OuterForm {
     };
     if (!one_block_)
       each([&](Dim i, Dim c) { k.store(acc, {i, c}, c_.load({(m_local + i) * pitch_ + n_local + c})); });
+    if (direct_a_ && p_.a_dense_k && !one_block_) prefetch_a(mr, m_local);
     std::function<void(size_t, Coords)> loops = [&](size_t r, Coords at) {
       if (r < runs_.size()) {
         Dim hi = Dim(runs_[r].size), limit = hi;
@@ -357,6 +439,23 @@ class OuterForm {
     } else {
       each([&](Dim i, Dim c) { k.store(c_, {(m_local + i) * pitch_ + n_local + c}, acc.load({i, c})); });
     }
+  }
+
+  // The next block of k of these rows of A, which are far apart in memory and read for a short while each.
+  void prefetch_a(int mr, const Dim& m_local) {
+    const int64_t line = 64 / static_cast<int64_t>(dtype_size(p_.acc_type));
+    if (runs_.size() != 1) return;
+    b_.loop(serial(), "pf", 0, (kc_ + line - 1) / line, [&](Dim v) {
+      for (int i = 0; i < mr; ++i) {
+        Coords kc = run_coords(p_, k_box_, runs_, k_outer_, k0_ + k_box_.block, {v * line}, b_.ranges());
+        prefetch(read_a(m0_ + m_local + i, kc));
+      }
+    });
+  }
+
+  void prefetch(Expr e) {
+    while (e.op() == ScalarOp::kCast) e = e->args[0];
+    if (e.op() == ScalarOp::kLoad) b_.k().prefetch(Buffer{e->buffer, e.type()}, e->index);
   }
 
   Expr a_element(const Dim& m_local, const Dim& dense, const Coords& kc) {
@@ -525,6 +624,9 @@ class OuterForm {
                     [&](Dim i) { k.store(ap_, {d * a_pitch_ + i}, read_a(m0_ + i, kc)); }, left);
               else
                 k.store(ap_, {m * a_pitch_ + d}, read_a(m0_ + m, kc));
+              if (!a_by_m_ && p_.a_plain && p_.a_dense_k && !one_block_)
+                prefetch(read_a(
+                    m0_ + m, run_coords(p_, k_box_, a_runs_, k_outer_, k0_ + k_box_.block, kv, b_.ranges())));
             } else {
               over_k(r + 1, m, d);
             }
@@ -580,6 +682,8 @@ class OuterForm {
   std::optional<int64_t> m_const_;
   bool direct_a_ = false, direct_b_ = false, a_by_m_ = false, b_by_k_ = false, one_block_ = false;
   int mr_ = 1, nv_ = 1;
+  int tail_ = 0;  // columns that go by vectors along k
+  int64_t tail_pitch_ = 0, panel_elements_ = 0;
   int64_t nr_ = 1, nc_ = 1, mb_ = 1, kc_ = 1, pitch_ = 1, a_pitch_ = 1;
   Box n_box_, k_box_;
   std::vector<KRun> runs_, a_runs_;
