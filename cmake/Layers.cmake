@@ -6,10 +6,11 @@ find_package(ZLIB REQUIRED)
 find_package(nlohmann_json REQUIRED)
 
 add_library(graphc_flags INTERFACE)
-target_include_directories(graphc_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+target_include_directories(graphc_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}>
+  $<INSTALL_INTERFACE:include/graphc>)
+target_compile_features(graphc_flags INTERFACE cxx_std_20)
 # -ffp-contract=off: results must not depend on what the host compiler chose to fuse.
-target_compile_options(graphc_flags INTERFACE -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -ffp-contract=off
-  -fno-omit-frame-pointer -fvisibility=hidden)
+target_compile_options(graphc_flags INTERFACE $<BUILD_INTERFACE:-Wall;-Wextra;-Wno-unused-parameter;-Wno-missing-field-initializers;-ffp-contract=off;-fno-omit-frame-pointer;-fvisibility=hidden>)
 target_link_libraries(graphc_flags INTERFACE fmt::fmt Threads::Threads)
 if(GRAPHC_SANITIZE)
   target_compile_options(graphc_flags INTERFACE -fsanitize=${GRAPHC_SANITIZE} -fno-sanitize-recover=undefined)

@@ -38,11 +38,11 @@ train Scale {
 
 # ---- helpers
 
-def run(*args, timeout=120, **kw):
+def run(*args, timeout=120, program=None, **kw):
     """The program's exit code, standard output and standard error."""
     kw.setdefault("stdout", subprocess.PIPE)
     kw.setdefault("stderr", subprocess.PIPE)
-    p = subprocess.run([GRAPHC, *map(str, args)], text=True, timeout=timeout, **kw)
+    p = subprocess.run([program or GRAPHC, *map(str, args)], text=True, timeout=timeout, **kw)
     p.stdout, p.stderr = p.stdout or "", p.stderr or ""
     return p
 
@@ -367,6 +367,30 @@ def test_weights(d):
     fails(1, "run", model, "--weights", "bad.safetensors", says="bad.safetensors")
 
 
+def test_weights_map(d):
+    os.chdir(d)
+    model = write("s.graph", SCALE)
+    shape, rng = weight_shape(model), random.Random(4)
+    w, bias = [rng.uniform(-1, 1) for _ in range(12)], [rng.uniform(-1, 1) for _ in range(3)]
+    rows, cols = shape
+    turned = [w[i * cols + j] for j in range(cols) for i in range(rows)]
+    write_safetensors("ours.safetensors", {"proj.weight": ("F32", shape, w), "proj.bias": ("F32", [3], bias)})
+    write_safetensors("theirs.safetensors", {"net.h.0.kernel": ("F32", shape[::-1], turned), "net.h.0.bias": ("F32", [3], bias), "net.count": ("I32", [1], [4])})
+    write("w.map", "# another framework's names\nnet.count = -\nnet.h.*.kernel = proj.weight transpose\n")
+    fails(1, "run", model, "--weights", "theirs.safetensors", "--weights-map", "w.map", says=["w.map:3", "wildcards"])
+    write("w.map", "# another framework's names\nnet.count = -\nnet.h.0.kernel = proj.weight transpose\nnet.h.0.* = proj.*\n")
+    ok("run", model, "--weights", "ours.safetensors", "--output", "a")
+    ok("compile", model, "-o", "s.gcx")
+    for file in (model, "s.gcx"):
+        ok("run", file, "--weights", "theirs.safetensors", "--weights-map", "w.map", "--output", "b")
+        close(read_npy("a/y.npy")[2], read_npy("b/y.npy")[2], 1e-6)
+        fails(1, "run", file, "--weights", "theirs.safetensors", "--weights-map", "none.map", says="none.map")
+        fails(2, "run", file, "--weights-map", "w.map", says="--weights")
+    ok("compile", model, "-o", "inside.gcx", "--weights", "theirs.safetensors", "--weights-map", "w.map")
+    ok("run", "inside.gcx", "--output", "c")
+    close(read_npy("a/y.npy")[2], read_npy("c/y.npy")[2], 1e-6)
+
+
 # ---- results
 
 def test_outputs_agree_between_backends_and_forms(d):
@@ -654,6 +678,78 @@ def test_eval(d):
     for args in ([d / "inside.gcx"], [d / "m.gcx", "--weights", weights], [mlp, "--weights", weights, "--batch", "7"], [mlp, "--weights", weights, "--target", "reference"]):
         k = json.loads(ok("eval", *args, "--data", f"idx:{data}", "--json"))
         assert abs(k["accuracy"] - j["accuracy"]) < 0.011 and abs(k["metrics"]["loss"] - j["metrics"]["loss"]) < 1e-4, (args, k["metrics"])
+
+
+# ---- without the compiler
+
+def test_graphc_run(d):
+    graphc_run = pathlib.Path(GRAPHC).with_name("graphc-run")
+    libraries = subprocess.run(["ldd", graphc_run], capture_output=True, text=True).stdout
+    assert "libstdc++" in libraries and "LLVM" not in libraries and "graphc" not in libraries.replace("graphc-run", ""), libraries
+    print(f"graphc-run: {os.stat(graphc_run).st_size / 1e6:.1f} MB, graphc: {os.stat(GRAPHC).st_size / 1e6:.1f} MB")
+    os.chdir(d)
+    os.mkdir("alone")
+    alone = shutil.copy(graphc_run, "alone/graphc-run")
+    me = {"program": str(pathlib.Path(alone).resolve())}
+    model = f"{EXAMPLES}/shapes.graph"
+    ok("compile", model, "--train", "-o", "m.gcx")
+    ok("compile", model, "--target", "reference", "-o", "r.gcx")
+    ok("run", "m.gcx", "--set", "N=2", "--output", "a")
+    for args in (["m.gcx"], ["run", "m.gcx"]):
+        shutil.rmtree("b", ignore_errors=True)
+        ok(*args, "--set", "N=2", "--output", "b", **me)
+        assert pathlib.Path("a/logits.npy").read_bytes() == pathlib.Path("b/logits.npy").read_bytes()
+    assert json.loads(ok("bench", "m.gcx", "--repeat", "3", "--json", **me))["runs"] == 3
+    both = [ok("train", "m.gcx", "--data", "shapes:256", "--epochs", "1", "--checkpoint", name, **program)
+            for name, program in (("c1", {}), ("c2", me))]
+    assert re.sub(r"  \d+\.\d s", "", both[0]).replace("c1", "c2") == re.sub(r"  \d+\.\d s", "", both[1]), both
+    assert read_safetensors("c1/last.safetensors") == read_safetensors("c2/last.safetensors")
+    j = json.loads(ok("eval", "m.gcx", "--data", "shapes:64", "--weights", "c2/last.safetensors", "--json", **me))
+    assert j["samples"] == 64
+    fails(1, model, says=["is text", "compile it with graphc"], **me)
+    fails(1, "r.gcx", says=["reference", "cpu"], **me)
+    fails(2, "evla", "m.gcx", says=["there is no command 'evla'", "did you mean 'eval'?"], **me)
+    fails(1, "nope.gcx", says="graphc-run: error: there is no file 'nope.gcx'", **me)
+    for c in ("run", "bench", "train", "eval"):
+        page = ok(c, "--help", **me)
+        assert f"Example:\n  graphc-run {c}" in page and ".graph" not in page, page
+
+
+def test_graphc_without_its_compiler(d):
+    os.chdir(d)
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", "m.gcx")
+    os.makedirs("alone/bin")
+    me = {"program": str(pathlib.Path(shutil.copy(GRAPHC, "alone/bin/graphc")).resolve())}
+    assert ok("run", "m.gcx", **me) == ok("run", "m.gcx")
+    assert "parameters: 109,386" in ok("check", f"{EXAMPLES}/mlp.graph", **me)
+    assert "compiler for the cpu: none" in ok("devices", **me)
+    fails(1, "run", f"{EXAMPLES}/mlp.graph", says=["libgraphc_cpu_compiler.so", "--target reference"], **me)
+    ok("run", f"{EXAMPLES}/mlp.graph", "--target", "reference", **me)
+    for place in ("lib", "lib/graphc"):
+        os.makedirs(f"alone/{place}", exist_ok=True)
+        library = shutil.copy(pathlib.Path(GRAPHC).with_name("libgraphc_cpu_compiler.so"), f"alone/{place}")
+        assert ok("run", f"{EXAMPLES}/mlp.graph", "--set", "N=1", **me)
+        os.remove(library)
+    write("alone/lib/libgraphc_cpu_compiler.so", "no library")
+    fails(1, "run", f"{EXAMPLES}/mlp.graph", says=["libgraphc_cpu_compiler.so"], **me)
+
+
+def test_artefacts_of_another_processor(d):
+    os.chdir(d)
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", "m.gcx")
+    less = dict(os.environ, GRAPHC_CPU_DISABLE="avx2")
+    graphc_run = str(pathlib.Path(GRAPHC).with_name("graphc-run"))
+    for program in (None, graphc_run):
+        message = fails(1, "run", "m.gcx", says=["lacks avx2", "compile"], env=less, program=program)
+        assert len(message) < 600, message
+    fails(1, "run", f"{EXAMPLES}/mlp.graph", says="AVX2", env=less)
+    # what is compiled for less runs here and gives the same
+    narrow = dict(os.environ, GRAPHC_CPU_DISABLE="avx512")
+    ok("compile", f"{EXAMPLES}/mlp.graph", "-o", "n.gcx", env=narrow)
+    ok("run", "m.gcx", "--output", "wide")
+    for env in (narrow, os.environ):
+        ok("run", "n.gcx", "--output", "narrow", env=env, program=graphc_run)
+        close(read_npy("wide/logits.npy")[2], read_npy("narrow/logits.npy")[2])
 
 
 def main():

@@ -5,12 +5,11 @@
 #include <algorithm>
 
 #include "passes/passes.h"
+#include "runtime/version.h"
 #include "runtime/weights.h"
 #include "tools/driver/backends.h"
 
 namespace graphc {
-
-const char* const kGraphcVersion = "0.1.0";
 
 namespace {
 
@@ -86,7 +85,7 @@ Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& op
   p.meta.flags = flags_of(options);
   p.meta.core_hash = source.core_hash;
   p.meta.provenance["model"] = out.model;
-  if (!options.weights.empty()) GC_CHECK(apply_weights(p, options.weights));
+  if (!options.weights.empty()) GC_CHECK(apply_weights(p, options.weights, options.weights_map));
   return out;
 }
 

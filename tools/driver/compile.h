@@ -11,14 +11,11 @@
 #include <string>
 
 #include "passes/pass_manager.h"
+#include "tools/driver/function_set.h"
 #include "tools/driver/lower.h"
 #include "tools/driver/source.h"
 
 namespace graphc {
-
-struct FunctionSet {
-  bool infer = true, eval = false, train = false;
-};
 
 struct CompileOptions {
   std::string target = "cpu";
@@ -28,8 +25,9 @@ struct CompileOptions {
   int opt_level = 2;
   bool strict = false;  // what the target rejects is an error, not the reference's work
   bool verify_each = false;
-  std::string weights;  // a safetensors file whose tensors become initial values
-  int threads = 0;      // that compile; 0: one a CPU
+  std::string weights;      // a safetensors file whose tensors become initial values
+  std::string weights_map;  // a file of WeightsMap rules; "": none
+  int threads = 0;          // that compile; 0: one a CPU
 };
 
 struct CompiledModel {
@@ -47,7 +45,5 @@ Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& op
 // Runs the pass pipeline on the functions asked for; the others are dropped.
 Status run_pipeline(Module& m, const std::string& model, const CompileOptions& options,
                     std::vector<PassManager::Timing>* timings = nullptr);
-
-extern const char* const kGraphcVersion;
 
 }  // namespace graphc

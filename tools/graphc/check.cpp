@@ -148,7 +148,7 @@ void add_check(CommandLine& program) {
       .option("--model", o->model, "which model, if the file has several", "NAME")
       .option("--set", o->set, "NAME=VALUE: a size, a constant, a setting of the recipe", "NAME=VALUE")
       .flag("--json", o->json, "print an object")
-      .example("graphc check examples/resnet50.graph --set N=8")
+      .example("check examples/resnet50.graph --set N=8")
       .action([o] { return run(*o); });
 }
 

@@ -72,10 +72,12 @@ void add_compile(CommandLine& program) {
   add_compile_options(c, o->model);
   c.option("-o,--output", o->output, "the artefact; by default MODEL.gcx here", "FILE")
       .option("--weights", o->model.weights, "a safetensors file to put inside", "FILE")
+      .option("--weights-map", o->model.weights_map,
+              "where names or layouts differ: lines THEIRS = OURS [transpose]", "FILE")
       .flag("--train", o->train, "with the training and evaluation functions")
       .option("--emit", o->emit, "print what is made instead: core, loops, llvm or asm", "FORM")
       .flag("--verify-each", o->verify, "verify the IR after every pass")
-      .example("graphc compile examples/mlp.graph -o mlp.gcx")
+      .example("compile examples/mlp.graph -o mlp.gcx")
       .action([o] { return run(*o); });
 }
 

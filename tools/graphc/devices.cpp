@@ -3,7 +3,7 @@
 
 #include "runtime/base/thread_pool.h"
 #include "tools/driver/backends.h"
-#include "tools/graphc/command.h"
+#include "tools/graphc/session.h"
 
 namespace graphc::cli {
 namespace {
@@ -26,9 +26,9 @@ Status run() {
 }  // namespace
 
 void add_devices(CommandLine& program) {
-  program.command("devices", "the backends of this program and their devices")
-      .example("graphc devices")
-      .action([] { return run(); });
+  program.command("devices", "the backends of this program and their devices").example("devices").action([] {
+    return run();
+  });
 }
 
 }  // namespace graphc::cli

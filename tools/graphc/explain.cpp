@@ -77,7 +77,7 @@ void add_explain(CommandLine& program) {
       program.command("explain", "what runs where, what is fused and where results lie, by source line");
   add_compile_options(c, o->model);
   c.flag("--train", o->train, "the training step instead of inference")
-      .example("graphc explain examples/mnist_cnn.graph --set N=1")
+      .example("explain examples/mnist_cnn.graph --set N=1")
       .action([o] { return run(*o); });
 }
 

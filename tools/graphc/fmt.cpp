@@ -5,7 +5,7 @@
 #include "ir/parse.h"
 #include "runtime/base/file.h"
 #include "runtime/base/limits.h"
-#include "tools/graphc/command.h"
+#include "tools/graphc/session.h"
 
 namespace graphc::cli {
 namespace {
@@ -40,7 +40,7 @@ void add_fmt(CommandLine& program) {
       .positional("FILE", o->file, "the file")
       .flag("-i,--in-place", o->in_place, "rewrite the file instead of printing")
       .flag("--check", o->check, "print nothing; exit code 1 if the file isn't formatted")
-      .example("graphc fmt -i examples/mlp.graph")
+      .example("fmt -i examples/mlp.graph")
       .action([o] { return run(*o); });
 }
 

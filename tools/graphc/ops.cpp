@@ -3,7 +3,7 @@
 
 #include "frontend/diagnostic.h"
 #include "ir/op_docs.h"
-#include "tools/graphc/command.h"
+#include "tools/graphc/session.h"
 
 namespace graphc::cli {
 namespace {
@@ -32,7 +32,7 @@ void add_ops(CommandLine& program) {
   auto name = std::make_shared<std::string>();
   program.command("ops", "lists the ops, or describes one")
       .positional("OP", *name, "the op to describe", false)
-      .example("graphc ops softmax")
+      .example("ops softmax")
       .action([name] { return run(*name); });
 }
 

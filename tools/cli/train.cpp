@@ -3,7 +3,7 @@
 
 #include "runtime/progress.h"
 #include "runtime/train.h"
-#include "tools/graphc/session.h"
+#include "tools/cli/session.h"
 
 namespace graphc::cli {
 namespace {
@@ -17,15 +17,12 @@ struct Options {
 };
 
 // The command line decides, then the recipe's `set epochs = 3`, then the default.
-Result<int64_t> setting(const Attrs& settings, const char* name, int64_t value, bool given) {
-  const auto it = settings.find(name);
-  if (given || it == settings.end()) return value;
-  if (!it->second.is_int() || it->second.as_int() < 1)
-    return invalid(fmt::format("the recipe's `set {}` must be a whole number of at least 1", name));
-  return it->second.as_int();
+int64_t setting(const Session& s, const char* name, int64_t value, bool given) {
+  const auto it = s.settings.find(name);
+  return given || it == s.settings.end() ? value : it->second;
 }
 
-Status run(const Options& o) {
+Status run(const Options& o, const Opener& opener) {
   if (o.data.empty())
     return Error{ErrorCode::kUsage, "train needs --data SPEC, for instance idx:DIR or shapes:4096"};
   if (o.resume && !o.model.weights.empty())
@@ -36,12 +33,12 @@ Status run(const Options& o) {
     data.val = std::move(val.train);
   }
   GC_TRY(const Session s,
-         open_session(o.model, {.infer = false, .eval = data.val.set != nullptr, .train = true}));
+         opener.open(o.model, {.infer = false, .eval = data.val.set != nullptr, .train = true}));
 
   const InterruptGuard guard;
   TrainOptions t;
-  GC_TRY(t.epochs, setting(s.settings, "epochs", o.epochs, o.epochs_given()));
-  GC_TRY(t.batch, setting(s.settings, "batch", o.batch, o.batch_given()));
+  t.epochs = setting(s, "epochs", o.epochs, o.epochs_given());
+  t.batch = setting(s, "batch", o.batch, o.batch_given());
   t.max_steps = o.steps;
   t.seed = o.model.seed;
   t.checkpoint_dir = o.checkpoint;
@@ -64,10 +61,10 @@ Status run(const Options& o) {
 
 }  // namespace
 
-void add_train(CommandLine& program) {
+void add_train(CommandLine& program, const Opener& opener) {
   auto o = std::make_shared<Options>();
   Command c = program.command("train", "trains a model by the recipe in its file");
-  add_model_options(c, o->model);
+  opener.options(c, o->model);
   c.option("--data", o->data, "what to train on: idx:DIR, shapes:4096", "SPEC")
       .option("--val", o->val, "what to validate on after each epoch; idx:DIR has its own (t10k-*)", "SPEC")
       .option("--epochs", o->epochs, "passes over the data", 1)
@@ -76,8 +73,9 @@ void add_train(CommandLine& program) {
       .option("--checkpoint", o->checkpoint, "write last.safetensors and best.safetensors here", "DIR")
       .option("--checkpoint-every", o->checkpoint_every, "also after so many steps; 0: after epochs only")
       .flag("--resume", o->resume, "continue from DIR/last.safetensors")
-      .example("graphc train examples/shapes.graph --data shapes:4096 --epochs 3 --checkpoint build/shapes")
-      .action([o] { return run(*o); });
+      .example("train " + opener.model_file("shapes") +
+               " --data shapes:4096 --epochs 3 --checkpoint build/shapes")
+      .action([o, opener] { return run(*o, opener); });
   o->epochs_given = c.given("--epochs");
   o->batch_given = c.given("--batch");
 }

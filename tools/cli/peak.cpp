@@ -1,4 +1,4 @@
-#include "tools/graphc/peak.h"
+#include "tools/cli/peak.h"
 
 #include <immintrin.h>
 

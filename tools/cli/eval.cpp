@@ -5,7 +5,7 @@
 
 #include "runtime/progress.h"
 #include "runtime/train.h"
-#include "tools/graphc/session.h"
+#include "tools/cli/session.h"
 
 namespace graphc::cli {
 namespace {
@@ -41,13 +41,13 @@ void print_json(const EvalResult& r, const std::vector<std::string>& classes) {
   fmt::print("{}\n", j.dump(2));
 }
 
-Status run(const Options& o) {
+Status run(const Options& o, const Opener& opener) {
   if (o.data.empty())
     return Error{ErrorCode::kUsage, "eval needs --data SPEC, for instance idx:DIR or shapes:1024"};
   if (o.model.weights.empty() && !o.model.file.ends_with(".gcx"))
     return Error{ErrorCode::kUsage, "eval needs --weights FILE, for instance the checkpoint of graphc train"};
   GC_TRY(const DataSource data, open_eval_data(o.data));
-  GC_TRY(const Session s, open_session(o.model, {.infer = false, .eval = true, .train = false}));
+  GC_TRY(const Session s, opener.open(o.model, {.infer = false, .eval = true, .train = false}));
   const InterruptGuard guard;
   EvalOptions e;
   e.batch = o.batch;
@@ -67,17 +67,17 @@ Status run(const Options& o) {
 
 }  // namespace
 
-void add_eval(CommandLine& program) {
+void add_eval(CommandLine& program, const Opener& opener) {
   auto o = std::make_shared<Options>();
   Command c = program.command("eval", "metrics of a trained model; for classifiers a report");
-  add_model_options(c, o->model);
+  opener.options(c, o->model);
   c.option("--data", o->data, "what to evaluate on: idx:DIR, shapes:1024", "SPEC")
       .option("--batch", o->batch, "samples at a time", 1, int64_t{1} << 30)
       .flag("--json", o->json, "print an object")
-      .example(
-          "graphc eval examples/shapes.graph --data shapes:1024,seed=2 --weights "
-          "build/shapes/last.safetensors")
-      .action([o] { return run(*o); });
+      .example("eval " + opener.model_file("shapes") +
+               " --data shapes:1024,seed=2 --weights "
+               "build/shapes/last.safetensors")
+      .action([o, opener] { return run(*o, opener); });
 }
 
 }  // namespace graphc::cli

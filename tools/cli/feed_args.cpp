@@ -1,4 +1,4 @@
-#include "tools/graphc/feed_args.h"
+#include "tools/cli/feed_args.h"
 
 #include <fmt/format.h>
 

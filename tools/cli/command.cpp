@@ -1,10 +1,11 @@
-#include "tools/graphc/command.h"
+#include "tools/cli/command.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <CLI/CLI.hpp>
 #include <csignal>
@@ -13,9 +14,12 @@
 #include <regex>
 
 #include "runtime/executor.h"
-#include "tools/driver/compile.h"
+#include "runtime/version.h"
 
 namespace graphc::cli {
+namespace {
+std::string program_name = "graphc";
+}
 
 Command& Command::positional(const std::string& name, std::string& target, const std::string& help,
                              bool required) {
@@ -62,7 +66,7 @@ Command& Command::flag(const std::string& names, bool& target, const std::string
   return *this;
 }
 Command& Command::example(const std::string& text) {
-  app_->footer("Example:\n  " + text);
+  app_->footer("Example:\n  " + program_name + " " + text);
   return *this;
 }
 Command& Command::action(std::function<Status()> f) {
@@ -74,15 +78,16 @@ std::function<bool()> Command::given(const std::string& name) const {
   return [o] { return o->count() > 0; };
 }
 
-CommandLine::CommandLine() {
-  app_ =
-      std::make_unique<CLI::App>("graphc compiles, trains and runs models written in .graph files", "graphc");
+CommandLine::CommandLine(std::string name, const std::string& about, std::string default_command)
+    : default_(std::move(default_command)) {
+  app_ = std::make_unique<CLI::App>(about, name);
+  program_name = name;
   app_->require_subcommand(1);
-  app_->set_version_flag("--version", [] { return fmt::format("graphc {}", kGraphcVersion); });
-  app_->footer(
-      "graphc COMMAND --help says more. Exit codes: 0 fine, 1 the input is wrong, 2 wrong usage, 3 an "
-      "internal\n"
-      "error, 4 the device or a resource failed, 130 interrupted.");
+  app_->set_version_flag("--version", [name] { return fmt::format("{} {}", name, kGraphcVersion); });
+  app_->footer(name +
+               " COMMAND --help says more. Exit codes: 0 fine, 1 the input is wrong, 2 wrong usage, 3 an "
+               "internal\n"
+               "error, 4 the device or a resource failed, 130 interrupted.");
 }
 CommandLine::~CommandLine() = default;
 
@@ -167,15 +172,26 @@ int CommandLine::run(int argc, char** argv) {
     typed += (i ? " " : "") + (plain ? a : quoted + "'");
   }
   try {
-    app_->parse(argc, argv);
+    std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+    const auto commands = app_->get_subcommands([](const CLI::App*) { return true; });
+    const auto is_command = [&](const CLI::App* c) { return c->get_name() == words[0]; };
+    const auto is_general = [&] {
+      return words[0] == "--help" || words[0] == "-h" || words[0] == "--version";
+    };
+    // a file or an option, unlike a mistyped command
+    if (!default_.empty() && !words.empty() && words[0].find_first_of("-./") != std::string::npos &&
+        !is_general() && std::none_of(commands.begin(), commands.end(), is_command))
+      words.insert(words.begin(), default_);
+    std::reverse(words.begin(), words.end());  // as CLI11 wants them
+    app_->parse(std::move(words));
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) {  // --help, --version
       app_->exit(e);
       return flush_output();
     }
     const auto commands = app_->get_subcommands();
-    print_error(fmt::format("graphc: error: {}\ngraphc {}--help lists what there is\n", usage_error(*app_, e),
-                            commands.empty() ? "" : commands[0]->get_name() + " "));
+    print_error(fmt::format("{0}: error: {1}\n{0} {2}--help lists what there is\n", program_name,
+                            usage_error(*app_, e), commands.empty() ? "" : commands[0]->get_name() + " "));
     return 2;
   }
   // Nothing of ours throws on purpose; what the standard library may throw is reported in our own words.
@@ -220,8 +236,8 @@ int report(const Error& e) {
   if (diagnostics)
     print_error(text + "\n");
   else
-    print_error(
-        fmt::format("graphc: {}{}\n", e.code == ErrorCode::kInternal ? "internal error: " : "error: ", text));
+    print_error(fmt::format("{}: {}{}\n", program_name,
+                            e.code == ErrorCode::kInternal ? "internal error: " : "error: ", text));
   return exit_code(e.code);
 }
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "runtime/base/npy.h"
-#include "tools/graphc/feed_args.h"
+#include "tools/cli/feed_args.h"
 
 namespace graphc::cli {
 namespace {
@@ -47,8 +47,8 @@ Status write(const std::string& path, const TensorRef& t) {
   return atomic_write(path, format_npy(t.dtype, t.shape, bytes));
 }
 
-Status run(const Options& o) {
-  GC_TRY(const Session s, open_session(o.model, {.infer = true}));
+Status run(const Options& o, const Opener& opener) {
+  GC_TRY(const Session s, opener.open(o.model, {.infer = true}));
   GC_TRY(const std::unique_ptr<Context> context,
          Context::create(s.model, "infer", s.variables, {.max_memory_bytes = s.max_memory}));
   const Function& f = context->function();
@@ -79,15 +79,15 @@ Status run(const Options& o) {
 
 }  // namespace
 
-void add_run(CommandLine& program) {
+void add_run(CommandLine& program, const Opener& opener) {
   auto o = std::make_shared<Options>();
   Command c =
       program.command("run", "runs a model or an artefact once; prints its outputs or writes them as .npy");
-  add_model_options(c, o->model);
+  opener.options(c, o->model);
   add_input_option(c, o->inputs);
   c.option("--output", o->outputs, "a directory for <output>.npy, or NAME=FILE.npy", "DIR|NAME=FILE")
-      .example("graphc run examples/mlp.graph --set N=2 --input random --output out")
-      .action([o] { return run(*o); });
+      .example("run " + opener.model_file("mlp") + " --set N=2 --input random --output out")
+      .action([o, opener] { return run(*o, opener); });
 }
 
 }  // namespace graphc::cli

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/graphc/session.h"
+#include "tools/cli/session.h"
 
 namespace graphc::cli {
 

@@ -1,11 +1,11 @@
-// What all commands of graphc share: declaring options, printing errors, exit codes.
+// What the commands of graphc and graphc-run share: declaring options, printing errors, exit codes.
 //
 //   void add_fmt(CommandLine& program) {
 //     auto o = std::make_shared<Options>();
 //     program.command("fmt", "formats a .graph file")
 //         .positional("FILE", o->file, "the file")
 //         .flag("-i,--in-place", o->in_place, "rewrite the file")
-//         .example("graphc fmt -i net.graph")
+//         .example("fmt -i net.graph")
 //         .action([o] { return run(*o); });
 //   }
 //
@@ -44,7 +44,7 @@ class Command {
   Command& option(const std::string& names, std::vector<std::string>& target, const std::string& help,
                   const std::string& placeholder = "TEXT");
   Command& flag(const std::string& names, bool& target, const std::string& help);
-  Command& example(const std::string& text);
+  Command& example(const std::string& text);  // what follows the program's name
   Command& action(std::function<Status()> f);
   // whether an option was given
   std::function<bool()> given(const std::string& name) const;
@@ -56,12 +56,14 @@ class Command {
 
 class CommandLine {
  public:
-  CommandLine();
+  // name: as messages begin. default_command: what `NAME FILE ..` means, if FILE is no command; may be "".
+  CommandLine(std::string name, const std::string& about, std::string default_command = "");
   ~CommandLine();
   Command command(const std::string& name, const std::string& help);
   int run(int argc, char** argv);
 
  private:
+  std::string default_;
   std::unique_ptr<CLI::App> app_;
   std::function<Status()> chosen_;
 };
@@ -84,16 +86,5 @@ bool on_terminal();  // stderr, for progress bars
 
 // "1.5 MiB"
 std::string bytes_text(double bytes);
-
-void add_check(CommandLine&);
-void add_fmt(CommandLine&);
-void add_compile(CommandLine&);
-void add_run(CommandLine&);
-void add_bench(CommandLine&);
-void add_train(CommandLine&);
-void add_eval(CommandLine&);
-void add_ops(CommandLine&);
-void add_devices(CommandLine&);
-void add_explain(CommandLine&);
 
 }  // namespace graphc::cli

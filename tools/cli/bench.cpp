@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "backends/cpu/exec/features.h"
-#include "tools/graphc/feed_args.h"
-#include "tools/graphc/peak.h"
+#include "tools/cli/feed_args.h"
+#include "tools/cli/peak.h"
 
 namespace graphc::cli {
 namespace {
@@ -41,13 +41,13 @@ void print_profile(const Context& context, int top) {
                100 * static_cast<double>(steps[i].nanoseconds) / total, steps[i].label);
 }
 
-Status run(const Options& o) {
+Status run(const Options& o, const Opener& opener) {
   const FunctionSet functions{.infer = !o.train, .eval = false, .train = o.train};
   const bool text = !o.model.file.ends_with(".gcx");
-  GC_TRY(const Session s, open_session(o.model, functions));
+  GC_TRY(const Session s, opener.open(o.model, functions));
   double warm_compile = 0;
   if (text) {  // what has been compiled once in this process: no libraries to load any more
-    GC_TRY(const Session again, open_session(o.model, functions));
+    GC_TRY(const Session again, opener.open(o.model, functions));
     warm_compile = again.compile_seconds;
   }
   GC_TRY(const std::unique_ptr<Context> context,
@@ -111,11 +111,11 @@ Status run(const Options& o) {
 
 }  // namespace
 
-void add_bench(CommandLine& program) {
+void add_bench(CommandLine& program, const Opener& opener) {
   auto o = std::make_shared<Options>();
   Command c = program.command(
       "bench", "times a model: median, rates, share of the machine's peak, memory, compile time");
-  add_model_options(c, o->model);
+  opener.options(c, o->model);
   add_input_option(c, o->inputs);
   c.option("--repeat", o->repeat, "runs; 0: as many as fit in a second")
       .option("--warmup", o->warmup, "runs before")
@@ -123,8 +123,8 @@ void add_bench(CommandLine& program) {
       .flag("--profile", o->profile, "the slowest steps as well")
       .option("--top", o->top, "how many steps --profile shows", 1)
       .flag("--json", o->json, "print an object")
-      .example("graphc bench examples/resnet50.graph --set N=1 --threads 2")
-      .action([o] { return run(*o); });
+      .example("bench " + opener.model_file("resnet50") + " --set N=1 --threads 2")
+      .action([o, opener] { return run(*o, opener); });
 }
 
 }  // namespace graphc::cli
