@@ -10,12 +10,16 @@
 //
 // Where n is a little more than whole vectors the last columns go by vectors along k.
 //
+// The input gradient of a strided convolution is one such contraction for each phase of the input.
+//
 // If several blocks of rows need the same B, and it isn't too large, a kernel of its own packs all of it
 // first.
 //
 // The order in which k is added up depends on KC only, so results don't depend on threads or blocks of m and
 // n. The dot form (vectors along k) is in contraction_dot.cpp.
 #include "backends/cpu/kernels/contraction_plan.h"
+
+#include <fmt/format.h>
 
 namespace graphc {
 namespace {
@@ -576,6 +580,15 @@ class OuterForm {
               f_.at_b(batch_coords(), p_.k.coords(kv, b_.ranges()), p_.n.coords(nv, b_.ranges()));
           Expr x = cast(b_.element(f_.b, at.at, guards_of(at), 0.0), p_.acc_type);
           b_.k().store(bp_, {panel_ + dense_k * pitch_ + d}, x);
+          if (p_.b_plain && p_.b_dense_n && g == n_box_.part &&
+              !p_.n.group_sizes[g].is_constant(n_box_.block)) {
+            // the same of the next block, which is packed when this one has been multiplied
+            Coords next = nv;
+            next.back() = next.back() + n_box_.block;
+            ContractionPoint to =
+                f_.at_b(batch_coords(), p_.k.coords(kv, b_.ranges()), p_.n.coords(next, b_.ranges()));
+            prefetch(b_.element(f_.b, to.at, guards_of(to), 0.0));
+          }
         } else {
           over_n(g + 1, d);
         }
@@ -714,9 +727,62 @@ Result<LoweredRegion> lower_outer_form(const ContractionPlan& plan, const Func& 
   return out;
 }
 
+namespace {
+
+// Nothing to add up: every element is 0 before the epilogue.
+Result<LoweredRegion> lower_zeros(const ContractionPlan& p, const Func& region, const LowerOptions& options) {
+  const ContractionForm& f = p.form;
+  std::vector<const Value*> roots(p.roots.begin(), p.roots.begin() + static_cast<int64_t>(p.results.size()));
+  RegionBuilder b(region, options.name, roots, p.cut, p.results);
+  const int lanes = options.features.lanes(4);
+  b.loop(parallel(), "b", 0, product(f.batch), [&](Dim batch) {
+    b.loop(parallel(), "m", 0, p.m_total, [&](Dim m) {
+      Coords n;
+      std::function<void()> nest = [&] {
+        bool last = n.size() + 1 == f.n.size();
+        b.loop(last ? vector(lanes) : serial(), "n", 0, f.n[n.size()], [&](Dim v) {
+          n.push_back(v);
+          if (last)
+            write_results(b, region, p,
+                          f.at_c(delinearize(f.batch, batch, b.ranges()), delinearize(f.m, m, b.ranges()), n),
+                          Expr::constant(0, p.acc_type));
+          else
+            nest();
+          n.pop_back();
+        });
+      };
+      nest();
+    });
+  });
+  LoweredRegion out;
+  GC_TRY(KernelStep step, b.finish(task_grain(p.n_total, 4, lanes)));
+  out.steps.push_back(std::move(step));
+  return out;
+}
+
+}  // namespace
+
 Result<LoweredRegion> lower_contraction(const Func& region, const LowerOptions& options) {
-  GC_TRY(ContractionPlan plan, plan_contraction(region, options));
-  return plan.dot ? lower_dot_form(plan, region, options) : lower_outer_form(plan, region, options);
+  GC_TRY(const Node* core, contraction_core(region));
+  LoweredRegion all;
+  for (const std::vector<int64_t>& phase : contraction_phases(*core)) {
+    GC_TRY(ContractionPlan plan, plan_contraction(region, core, phase, options));
+    LowerOptions named = options;
+    for (int64_t r : phase) named.name += fmt::format("_{}", r);
+    auto lower = !phase.empty() && product(plan.form.k).is_constant(0) ? lower_zeros
+                 : plan.dot                                            ? lower_dot_form
+                                                                       : lower_outer_form;
+    GC_TRY(LoweredRegion part, lower(plan, region, named));
+    for (KernelStep& s : part.steps) all.steps.push_back(std::move(s));
+    // run one after the other, so that they share their workspace
+    for (size_t i = 0; i < part.workspace_bytes.size(); ++i) {
+      if (i == all.workspace_bytes.size())
+        all.workspace_bytes.push_back(part.workspace_bytes[i]);
+      else if (part.workspace_bytes[i].constant() > all.workspace_bytes[i].constant())
+        all.workspace_bytes[i] = part.workspace_bytes[i];
+    }
+  }
+  return all;
 }
 
 }  // namespace graphc

@@ -1,6 +1,7 @@
 #include "backends/cpu/kernels/contraction_form.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -75,7 +76,25 @@ Result<ContractionForm> dot_form(const Node& core) {
   return f;
 }
 
-Result<ContractionForm> conv_form(const Node& core) {
+// The taps of a strided axis that reach inputs x = stride * q + offset: first + step * j, j < count; the
+// output of tap j is q + shift - j * back.
+struct PhaseTaps {
+  int64_t first = 0, step = 1, count = 0, shift = 0, back = 1;
+};
+PhaseTaps phase_taps(int64_t offset, int64_t stride, int64_t dilation, int64_t pad, int64_t window) {
+  PhaseTaps p;
+  p.step = stride / std::gcd(stride, dilation);
+  p.back = p.step * dilation / stride;
+  for (int64_t t = 0; t < window; ++t)
+    if ((offset + pad - t * dilation) % stride == 0) {
+      if (p.count++ > 0) continue;
+      p.first = t;
+      p.shift = (offset + pad - t * dilation) / stride;
+    }
+  return p;
+}
+
+Result<ContractionForm> conv_form(const Node& core, const std::vector<int64_t>& phase) {
   std::string_view op = core.op->name;
   bool forward = op == "convolution", input = op == "convolution_input_grad";
   ContractionForm f;
@@ -125,6 +144,40 @@ Result<ContractionForm> conv_form(const Node& core) {
     };
     f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) {
       return with({b[0], b[1] * og + m[0]}, n);
+    };
+  } else if (input && !phase.empty()) {
+    f.a = second;
+    f.b = first;
+    f.batch = {x[0], Dim(groups)};
+    f.m = {cg};
+    f.k = {og};
+    std::vector<PhaseTaps> taps;
+    for (size_t i = 0; i < spatial; ++i) {
+      taps.push_back(phase_taps(phase[i], stride[i], dilation[i], pad[2 * i], window[i].constant()));
+      f.n.push_back(ceildiv(in[i] - phase[i], stride[i]));
+      f.k.push_back(taps[i].count);
+    }
+    f.at_a = [=](const Coords& b, const Coords& m, const Coords& k) {
+      ContractionPoint p;
+      p.at = {b[1] * og + k[0], m[0]};
+      for (size_t i = 0; i < spatial; ++i) p.at.push_back(k[1 + i] * taps[i].step + taps[i].first);
+      return p;
+    };
+    f.at_b = [=](const Coords& b, const Coords& k, const Coords& n) {
+      ContractionPoint p;
+      p.at = {b[0], b[1] * og + k[0]};
+      for (size_t i = 0; i < spatial; ++i) {
+        Dim o = n[i] + taps[i].shift - k[1 + i] * taps[i].back;
+        p.at.push_back(o);
+        p.guards.push_back(o);
+        p.guards.push_back(out[i] - 1 - o);
+      }
+      return p;
+    };
+    f.at_c = [=](const Coords& b, const Coords& m, const Coords& n) {
+      Coords at = {b[0], b[1] * cg + m[0]};
+      for (size_t i = 0; i < spatial; ++i) at.push_back(n[i] * stride[i] + phase[i]);
+      return at;
     };
   } else if (input) {
     f.a = second;
@@ -192,8 +245,29 @@ bool is_contraction(const Node& n) {
          n.op->name == "convolution_input_grad" || n.op->name == "convolution_weight_grad";
 }
 
-Result<ContractionForm> contraction_form(const Node& core) {
-  return core.op->name == "dot_general" ? dot_form(core) : conv_form(core);
+std::vector<std::vector<int64_t>> contraction_phases(const Node& core) {
+  if (core.op->name != "convolution_input_grad") return {{}};
+  auto stride = core.attr("stride").as_ints();
+  const Shape &x = core.result()->type.shape, &w = core.operands[1]->type.shape;
+  std::vector<std::vector<int64_t>> phases = {{}};
+  bool strided = false;
+  for (size_t i = 0; i < stride.size(); ++i) {
+    strided |= stride[i] > 1;
+    if (!x[2 + i].is_constant() || !w[2 + i].is_constant() || stride[i] > 4) return {{}};
+    std::vector<std::vector<int64_t>> next;
+    for (const auto& p : phases)
+      for (int64_t r = 0; r < std::min(stride[i], x[2 + i].constant()); ++r) {
+        next.push_back(p);
+        next.back().push_back(r);
+      }
+    phases = next;
+  }
+  if (!strided || phases.empty() || phases.size() > 16) return {{}};
+  return phases;
+}
+
+Result<ContractionForm> contraction_form(const Node& core, const std::vector<int64_t>& phase) {
+  return core.op->name == "dot_general" ? dot_form(core) : conv_form(core, phase);
 }
 
 }  // namespace graphc

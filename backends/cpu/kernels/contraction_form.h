@@ -38,6 +38,10 @@ struct ContractionForm {
 };
 
 bool is_contraction(const Node& n);
-Result<ContractionForm> contraction_form(const Node& core);
+// A strided convolution's input gradient falls into phases, inputs stride * q + phase[axis], each with its
+// own taps (perhaps none: k is then empty) and all others' products known to be 0. One empty phase: the
+// contraction is one.
+std::vector<std::vector<int64_t>> contraction_phases(const Node& core);
+Result<ContractionForm> contraction_form(const Node& core, const std::vector<int64_t>& phase = {});
 
 }  // namespace graphc

@@ -34,8 +34,7 @@ std::vector<Access> together(const std::vector<Access>& a, const std::vector<Acc
 
 }  // namespace
 
-Result<ContractionPlan> plan_contraction(const Func& region, const LowerOptions& options) {
-  ContractionPlan p;
+Result<const Node*> contraction_core(const Func& region) {
   const Node* core = nullptr;
   for (const auto& n : region.body.nodes)
     if (is_contraction(*n)) {
@@ -43,7 +42,13 @@ Result<ContractionPlan> plan_contraction(const Func& region, const LowerOptions&
       core = n.get();
     }
   if (!core) return unsupported("a contraction region without a contraction");
-  GC_TRY(p.form, contraction_form(*core));
+  return core;
+}
+
+Result<ContractionPlan> plan_contraction(const Func& region, const Node* core,
+                                         const std::vector<int64_t>& phase, const LowerOptions& options) {
+  ContractionPlan p;
+  GC_TRY(p.form, contraction_form(*core, phase));
   const ContractionForm& f = p.form;
   DType type = core->result()->type.dtype;
   if (type == DType::kBool) return unsupported("contractions of bool aren't supported by the cpu backend");

@@ -30,7 +30,9 @@ struct ContractionPlan {
   Dim a_row_stride;  // elements between rows of A
   bool dot = false;  // vectors along k
 };
-Result<ContractionPlan> plan_contraction(const Func& region, const LowerOptions& options);
+Result<const Node*> contraction_core(const Func& region);
+Result<ContractionPlan> plan_contraction(const Func& region, const Node* core,
+                                         const std::vector<int64_t>& phase, const LowerOptions& options);
 
 // A block of a list of axes: whole inner axes (`suffix` elements together), `block` of axis `part`, one of
 // each outer axis.
