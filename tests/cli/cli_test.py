@@ -505,6 +505,48 @@ def test_check_json(d):
     assert "parameters: 25,557,032" in text, text
 
 
+def test_check_of_artefacts_and_weights(d):
+    model = f"{EXAMPLES}/shapes.graph"
+    ok("train", model, "--data", "shapes:64", "--steps", "1", "--seed", "9", "--checkpoint", d / "ck")
+    weights = d / "ck/last.safetensors"
+    ok("compile", model, "--train", "--weights", weights, "-o", d / "m.gcx")
+    graphc_run = str(pathlib.Path(GRAPHC).with_name("graphc-run"))
+    text = ok("check", d / "m.gcx")
+    assert text == ok("check", d / "m.gcx", program=graphc_run)
+    for says in ("model ShapesNet for cpu", "-O2 --train", "image: f32[N, 1, 28, 28]", "parameters: 14,278", "needs: ", "avx2", "size    N >= 0"):
+        assert says in text, f"no '{says}'\n{text}"
+    j = json.loads(ok("check", d / "m.gcx", "--json"))
+    assert set(j["functions"]) == {"infer", "eval", "train"} and j["parameters"] == 14278 and j["weight_bytes_inside"] >= 4 * 14278
+    assert j["target"] == "cpu" and "avx2" in j["cpu_features"] and j["provenance"]["model"] == "ShapesNet" and len(j["core_hash"]) == 64
+    text = ok("check", weights)
+    for says in ("fc.weight: f32[6, 1568]", "graphc.seed: 9", "graphc.step: 1", "graphc.data: shapes:64", "circle,square"):
+        assert says in text, f"no '{says}'\n{text}"
+    j = json.loads(ok("check", weights, "--json"))
+    assert j["tensors"]["fc.bias"] == "f32[6]" and j["metadata"]["graphc.core_hash"]
+    fails(2, "check", d / "m.gcx", "--set", "N=1", says=".graph files")
+    fails(1, "check", write(d / "bad.gcx", "text"), says="bad.gcx")
+
+
+def test_progress_bar(d):
+    """On a terminal the standard error shows a bar with rate and time left; what goes to a pipe stays plain."""
+    main, child = os.openpty()
+    p = subprocess.Popen([GRAPHC, "train", f"{EXAMPLES}/shapes.graph", "--data", "shapes:2048", "--epochs", "2"], stdout=subprocess.PIPE, stderr=child, text=True)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(main, 65536)
+        except OSError:  # the other side is closed
+            break
+        shown += piece
+    out = p.communicate(timeout=60)[0]
+    os.close(main)
+    assert p.returncode == 0
+    bar = rb"\repoch 1/2  \[[#-]{20}\] +\d+%  loss=\d+\.\d{4} acc=\d\.\d{4}  [\d,]+ samples/s  \d+:\d\d left"
+    assert re.search(bar, shown), shown[:2000]
+    assert "\r" not in out and len(out.splitlines()) == 2, out
+
+
 def test_bench_json(d):
     model = f"{EXAMPLES}/mlp.graph"
     j = json.loads(ok("bench", model, "--set", "N=4", "--repeat", "20", "--warmup", "2", "--threads", "2", "--json"))
@@ -710,7 +752,7 @@ def test_graphc_run(d):
     fails(1, "r.gcx", says=["reference", "cpu"], **me)
     fails(2, "evla", "m.gcx", says=["there is no command 'evla'", "did you mean 'eval'?"], **me)
     fails(1, "nope.gcx", says="graphc-run: error: there is no file 'nope.gcx'", **me)
-    for c in ("run", "bench", "train", "eval"):
+    for c in ("check", "run", "bench", "train", "eval"):
         page = ok(c, "--help", **me)
         assert f"Example:\n  graphc-run {c}" in page and ".graph" not in page, page
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backends/cpu/exec/features.h"
 #include "passes/passes.h"
 #include "runtime/version.h"
 #include "runtime/weights.h"
@@ -83,6 +84,12 @@ Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& op
   p.meta.graphc_version = kGraphcVersion;
   p.meta.target = options.target;
   p.meta.flags = flags_of(options);
+  if (options.target == "cpu") {
+    const CpuFeatures& features = host_features();
+    for (int i = 0; i < kNumCpuFeatures; ++i)
+      if (const auto f = static_cast<CpuFeature>(i); features.has(f))
+        p.meta.cpu_features.emplace_back(cpu_feature_name(f));
+  }
   p.meta.core_hash = source.core_hash;
   p.meta.provenance["model"] = out.model;
   if (!options.weights.empty()) GC_CHECK(apply_weights(p, options.weights, options.weights_map));

@@ -6,6 +6,7 @@
 #include "passes/cost.h"
 #include "passes/plan_memory.h"
 #include "runtime/progress.h"
+#include "tools/cli/describe.h"
 #include "tools/graphc/session.h"
 
 namespace graphc::cli {
@@ -71,6 +72,12 @@ Totals count(const Module& m) {
 }
 
 Status run(const Options& o) {
+  if (is_describable(o.file)) {
+    if (!o.set.empty() || !o.model.empty())
+      return Error{ErrorCode::kUsage,
+                   fmt::format("--set and --model are for .graph files, not for '{}'", o.file)};
+    return describe(o.file, o.json);
+  }
   GC_CHECK(check_file(o.file));
   SourceOptions source;
   source.model = o.model;
@@ -144,7 +151,7 @@ Status run(const Options& o) {
 void add_check(CommandLine& program) {
   auto o = std::make_shared<Options>();
   program.command("check", "checks a model; shows inputs, outputs, parameters, arithmetic and memory")
-      .positional("FILE", o->file, "the model's .graph file")
+      .positional("FILE", o->file, "the model's .graph file, an artefact (.gcx) or weights (.safetensors)")
       .option("--model", o->model, "which model, if the file has several", "NAME")
       .option("--set", o->set, "NAME=VALUE: a size, a constant, a setting of the recipe", "NAME=VALUE")
       .flag("--json", o->json, "print an object")

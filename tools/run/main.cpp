@@ -3,6 +3,7 @@
 //   graphc-run net.gcx --input image=x.npy --output out
 //   graphc-run train net.gcx --data idx:DIR --checkpoint ck
 #include "backends/cpu/exec/backend.h"
+#include "tools/cli/describe.h"
 #include "tools/cli/session.h"
 
 namespace graphc::cli {
@@ -41,6 +42,7 @@ int main(int argc, char** argv) {
       "graphc-run",
       "graphc-run runs models that graphc has compiled; `graphc-run FILE` means `graphc-run run FILE`",
       "run");
+  add_describe(program);
   add_run(program, kArtefactOpener);
   add_bench(program, kArtefactOpener);
   add_train(program, kArtefactOpener);

@@ -101,7 +101,7 @@ Result<KernelImage> KernelImage::load(std::string_view object) {
   // Layout: code, then constants from the next page on. Unwind tables are left out; there is nothing to
   // unwind.
   const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  uint64_t total = 0, code_end = 0;
+  uint64_t total = 0, code_end = 0, taken = 0;
   for (bool code : {true, false}) {
     for (size_t i = 0; i < sections.size(); ++i) {
       Section& s = sections[i];
@@ -119,8 +119,10 @@ Result<KernelImage> KernelImage::load(std::string_view object) {
       total = (total + align - 1) & ~(align - 1);
       s.mapped = true;
       s.offset = total;
-      total += h.sh_size;  // each size lies inside the file; still bounded, as sections may overlap there
-      if (total > 2 * kMaxObject) return bad("its sections are larger than 2 GiB");
+      total += h.sh_size;
+      // A small file must not fill the memory: each section lies inside it, and so do all together.
+      taken += h.sh_size;
+      if (taken > object.size()) return bad("its sections overlap");
     }
     total = (total + page - 1) & ~(page - 1);
     if (code) code_end = total;
