@@ -20,6 +20,8 @@ Dim linear_index(const Shape& shape, const Coords& at) {
 
 Coords delinearize(const Shape& shape, const Dim& linear, const DimRanges& ranges) {
   Coords at(shape.size());
+  for (const Dim& d : shape)  // no position at all: whatever is asked never runs
+    if (d.is_constant(0)) return Coords(shape.size(), Dim(0));
   Dim rest = linear;
   // innermost first; the outermost non-trivial axis takes what is left without a modulo
   size_t first = 0;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "backends/cpu/kernels/region_builder.h"
+
 namespace graphc {
 
 Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& options) {
@@ -14,8 +16,16 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
       {"contraction", lower_contraction},
       {"scatter", lower_scatter},
   };
+  bool empty = !region.body.results.empty();
+  for (const Value* r : region.body.results) empty = empty && product(r->type.shape).is_constant(0);
   for (const auto& [kind, lower] : kTemplates)
     if (region.name == kind) {
+      if (empty) {  // a kernel that does nothing
+        GC_TRY(KernelStep step, RegionBuilder(region, options.name, {}, {}, {}).finish());
+        LoweredRegion out;
+        out.steps.push_back(std::move(step));
+        return out;
+      }
       GC_TRY(LoweredRegion out, lower(region, options));
       for (const KernelStep& s : out.steps) {
         bool overflow = s.grain.overflowed() || parallel_extent(s.kernel).overflowed();
