@@ -154,6 +154,7 @@ def test_help_has_examples(d):
         assert re.search(rf"^ +{c} ", text, re.M), f"graphc --help lacks {c}"
         page = ok(c, "--help")
         assert f"Example:\n  graphc {c}" in page, page
+    assert ok("help") == text and ok("help", "run") == ok("run", "--help")
     assert re.fullmatch(r"graphc \d+\.\d+\.\d+\n", ok("--version"))
 
 
@@ -186,6 +187,11 @@ def test_wrong_usage(d):
     fails(2, "run", mlp, "--threads", "two", says=["--threads", "'two'", "whole number"])
     fails(2, "run", mlp, "--threads", says="--threads")
     fails(2, "run", mlp, "--seed", "1.5", says="--seed")
+    for seed in ("18446744073709551616", "-1", "", "0x10"):
+        fails(2, "run", mlp, f"--seed={seed}", says="--seed")
+    ok("run", mlp, "--seed", "18446744073709551615")
+    fails(2, "run", mlp, "--set", "N=2", "--set", "N=3", says="--set N is given twice")
+    fails(2, "run", mlp, "--input", "image=zeros", "--input", "image=random", says="--input image is given twice")
     fails(2, "run", mlp, "--set", "N", says=["--set", "NAME=VALUE", "'N'"])
     fails(2, "run", mlp, "--input", "image", says=["--input", "'image'"])
     fails(2, "run", mlp, "-O7", says="7")
@@ -587,9 +593,54 @@ def test_fmt(d):
     assert os.stat(ugly).st_mtime_ns == stamp, "a formatted file is left alone"
     for example in pathlib.Path(EXAMPLES).glob("*.graph"):
         ok("fmt", "--check", example)
+    assert ok("fmt", "-", stdin=open(ugly)) == printed
+    fails(1, "fmt", "-", input="graphc 1\nmodel M( {\n", says="-:2:")
+    fails(2, "fmt", "-i", "-", input="", says="-i")
+    with open(f"{EXAMPLES}/mlp.graph") as pipe:
+        p = subprocess.run(f"cat | {GRAPHC} check /dev/stdin", shell=True, stdin=pipe, capture_output=True, text=True, timeout=60)
+    assert "parameters: 109,386" in p.stdout, p.stderr
     broken = write(d / "b.graph", "graphc 1\nmodel M( {\n")
     fails(1, "fmt", "-i", broken, says="b.graph:2:")
     assert pathlib.Path(broken).read_text() == "graphc 1\nmodel M( {\n"
+
+
+def test_damaged_files(d):
+    """100 flips and truncations each, through the program: an error that names the file, or a harmless other value."""
+    os.chdir(d)
+    ok("compile", write("s.graph", SCALE), "-o", "s.gcx")
+    ok("compile", f"{EXAMPLES}/mlp.graph", "--train", "-o", "m.gcx")
+    rng = random.Random(11)
+    write_npy("x.npy", (2, 4), [rng.uniform(-1, 1) for _ in range(8)])
+    shape = weight_shape("s.graph")
+    write_safetensors("w.safetensors", {"proj.weight": ("F32", shape, [rng.uniform(-1, 1) for _ in range(12)]), "proj.bias": ("F32", [3], [1, 2, 3])})
+    make_idx("data", n=8)
+    graphc_run = str(pathlib.Path(GRAPHC).with_name("graphc-run"))
+    cases = {
+        "x.npy": ["run", "s.gcx", "--input", "x=x.npy"],
+        "w.safetensors": ["run", "s.gcx", "--weights", "w.safetensors", "--input", "x=zeros"],
+        "data/train-images-idx3-ubyte": ["train", "m.gcx", "--data", "idx:data", "--epochs", "1"],
+        "data/train-labels-idx1-ubyte": ["train", "m.gcx", "--data", "idx:data", "--epochs", "1"],
+    }
+    for name, command in cases.items():
+        good = pathlib.Path(name).read_bytes()
+        refused = 0
+        for k in range(100):
+            bad = bytearray(good)
+            for _ in range(rng.randrange(1, 3)):
+                # half of them where the structure is
+                at = rng.randrange(min(len(bad), 160 if k % 2 else len(bad)))
+                bad[at] ^= 1 << rng.randrange(8)
+            if k >= 80:
+                del bad[rng.randrange(len(bad)) :]
+            pathlib.Path(name).write_bytes(bad)
+            p = run(*command, program=graphc_run, timeout=60)
+            assert p.returncode in (0, 1), f"{name}: exit code {p.returncode}: {p.stderr}"
+            if p.returncode == 1:
+                refused += 1
+                assert p.stderr.startswith("graphc-run: error: ") and len(p.stderr) < 2000, p.stderr
+        assert refused >= 20, f"{name}: {refused} of 100 noticed"
+        pathlib.Path(name).write_bytes(good)
+        ok(*command, program=graphc_run)
 
 
 # ---- training
@@ -666,6 +717,17 @@ def test_steps_and_fine_tuning(d):
     fails(1, *base, d / "b", "--resume", "--seed", "5", says=["--seed 0", "--seed 5"])
     fails(1, "train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:256", "--batch", "32", "--checkpoint", d / "b", "--resume", says="another program")
     fails(1, "train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:256", "--weights", d / "b/last.safetensors", says="the model has no")
+
+
+def test_foreign_names_cannot_steer_the_terminal(d):
+    esc = "\x1b[2J\x1b]0;owned\x07\x9b"
+    write_safetensors(d / "w.safetensors", {"a" + esc + "\u00e9": ("F32", [1], [1.0])})
+    model = write(d / "s.graph", SCALE)
+    for text in (fails(1, "run", model, "--weights", d / "w.safetensors"), ok("check", d / "w.safetensors")):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) and "\u00e9" in text, repr(text)
+    raw = pathlib.Path(d / "s.graph").read_bytes().replace(b"relu", b"re\xff\x1b[31mlu")
+    assert "\x1b" not in fails(1, "check", write(d / "t.graph", raw))
+    assert "\x1b" not in fails(1, "run", d / "x\x1b[31m.graph")
 
 
 def test_interrupt(d):

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
@@ -49,7 +50,15 @@ Command& Command::option(const std::string& names, int& target, const std::strin
   return *this;
 }
 Command& Command::option(const std::string& names, uint64_t& target, const std::string& help) {
-  app_->add_option(names, target, help)->type_name("N")->capture_default_str();
+  // CLI11 would take the nearest number that fits.
+  const auto parse = [names, &target](const std::string& text) {
+    const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), target);
+    if (ec != std::errc() || end != text.data() + text.size())
+      throw CLI::ConversionError(names + " = " + text);
+  };
+  app_->add_option_function<std::string>(names, parse, help)
+      ->type_name("N")
+      ->default_str(std::to_string(target));
   return *this;
 }
 Command& Command::option(const std::string& names, std::vector<std::string>& target, const std::string& help,
@@ -100,7 +109,7 @@ namespace {
 std::string typed;
 
 // Never throws, unlike fmt::print, and there is nowhere to complain to.
-void print_error(const std::string& text) { std::fputs(text.c_str(), stderr); }
+void print_error(const std::string& text) { std::fputs(printable(text).c_str(), stderr); }
 
 // A file that is opened while a standard stream is closed must not take its number: results would be written
 // into it.
@@ -173,6 +182,7 @@ int CommandLine::run(int argc, char** argv) {
   }
   try {
     std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+    if (!words.empty() && words[0] == "help") words = {words.size() > 1 ? words[1] : "--help", "--help"};
     const auto commands = app_->get_subcommands([](const CLI::App*) { return true; });
     const auto is_command = [&](const CLI::App* c) { return c->get_name() == words[0]; };
     const auto is_general = [&] {
@@ -251,18 +261,46 @@ Result<std::map<std::string, std::string>> parse_set(const std::vector<std::stri
     const size_t eq = s.find('=');
     if (eq == std::string::npos || eq == 0)
       return Error{ErrorCode::kUsage, fmt::format("--set takes NAME=VALUE, not '{}'", s)};
-    out[s.substr(0, eq)] = s.substr(eq + 1);
+    if (!out.emplace(s.substr(0, eq), s.substr(eq + 1)).second)
+      return Error{ErrorCode::kUsage, fmt::format("--set {} is given twice", s.substr(0, eq))};
   }
   return out;
 }
 
 Status check_file(const std::string& path) {
+  if (path.empty()) return invalid("a file's name is empty");
   struct stat st;
   if (::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode))
     return invalid(fmt::format("'{}' is a directory; a file is needed", path));
   if (::access(path.c_str(), F_OK) != 0) return invalid(fmt::format("there is no file '{}'", path));
   if (::access(path.c_str(), R_OK) != 0) return invalid(fmt::format("the file '{}' can't be read", path));
   return {};
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const auto byte = [&](size_t k) {
+      return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0u;
+    };
+    const unsigned c = byte(0);
+    size_t length = c < 0x80                ? 1
+                    : c >= 0xc2 && c < 0xe0 ? 2
+                    : c >= 0xe0 && c < 0xf0 ? 3
+                    : c >= 0xf0 && c < 0xf5 ? 4
+                                            : 0;
+    for (size_t k = 1; k < length; ++k)
+      if ((byte(k) & 0xc0) != 0x80) length = 0;
+    const bool control = (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f || (c == 0xc2 && byte(1) < 0xa0);
+    if (length == 0 || control) {
+      out += '?';
+      i += std::max<size_t>(1, length);
+    } else {
+      out += text.substr(i, length);
+      i += length;
+    }
+  }
+  return out;
 }
 
 bool on_terminal() { return ::isatty(2) != 0; }

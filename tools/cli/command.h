@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/base/result.h"
@@ -82,6 +83,8 @@ Result<std::map<std::string, std::string>> parse_set(const std::vector<std::stri
 Status check_file(const std::string& path);
 // The command as it was typed, quoted where a shell needs it.
 const std::string& command_line();
+// Control characters and bytes that are no UTF-8 as '?': names in foreign files mustn't steer the terminal.
+std::string printable(std::string_view text);
 bool on_terminal();  // stderr, for progress bars
 
 // "1.5 MiB"

@@ -84,7 +84,7 @@ Status describe_program(const std::string& path, bool json) {
   fmt::print("code: {} kernels, {}\n", p.execs.size(), bytes_text(static_cast<double>(c.code)));
   if (!p.meta.cpu_features.empty()) fmt::print("needs: {}\n", fmt::join(p.meta.cpu_features, ","));
   for (const auto& [key, value] : p.meta.provenance)
-    if (key != "model") fmt::print("{}: {}\n", key, value);
+    if (key != "model") fmt::print("{}: {}\n", printable(key), printable(value));
   fmt::print("core: {}\n", p.meta.core_hash);
   return {};
 }
@@ -100,11 +100,11 @@ Status describe_tensors(const std::string& path, bool json) {
   }
   uint64_t bytes = 0;
   for (const SafetensorsTensor& t : file.tensors()) {
-    fmt::print("  {}: {}\n", t.name, type_string(t.dtype, t.shape));
+    fmt::print("  {}: {}\n", printable(t.name), type_string(t.dtype, t.shape));
     bytes += t.data.size();
   }
   fmt::print("{} tensors, {}\n", file.tensors().size(), bytes_text(static_cast<double>(bytes)));
-  for (const auto& [key, value] : file.metadata()) fmt::print("{}: {}\n", key, value);
+  for (const auto& [key, value] : file.metadata()) fmt::print("{}: {}\n", printable(key), printable(value));
   return {};
 }
 

@@ -68,7 +68,8 @@ Status set_inputs(Context& context, const Session& session, const std::vector<st
     if (eq == std::string::npos || eq == 0)
       return Error{ErrorCode::kUsage,
                    fmt::format("--input takes NAME=FILE.npy, NAME=random or NAME=zeros, not '{}'", text)};
-    given[text.substr(0, eq)] = text.substr(eq + 1);
+    if (!given.emplace(text.substr(0, eq), text.substr(eq + 1)).second)
+      return Error{ErrorCode::kUsage, fmt::format("--input {} is given twice", text.substr(0, eq))};
   }
   std::vector<std::string> known;
   for (const TensorSpec& t : f.inputs) known.push_back(t.name);

@@ -67,7 +67,7 @@ Result<ModelSource> load_model(const std::string& path, const SourceOptions& opt
   if (is_core_text(text)) {  // told apart by its first line
     GC_TRY(out, from_core(path, options));
   } else {
-    const std::unique_ptr<GraphFile> file = GraphFile::load(path);
+    const std::unique_ptr<GraphFile> file = GraphFile::from_text(path, text);
     std::optional<Elaborated> e;
     if (file->ok()) {
       ElaborateOptions elaborate;
@@ -75,6 +75,10 @@ Result<ModelSource> load_model(const std::string& path, const SourceOptions& opt
       elaborate.training = options.training;
       elaborate.set = options.set;
       e = file->elaborate(elaborate);
+      if (e && e->train && options.training_if_any && !options.training) {
+        elaborate.training = true;
+        e = file->elaborate(elaborate);
+      }
     }
     if (!e) return invalid(file->report());
     out.module = std::move(e->module);

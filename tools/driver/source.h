@@ -18,8 +18,9 @@
 namespace graphc {
 
 struct SourceOptions {
-  std::string model;      // "": the file's only one
-  bool training = false;  // @Net.eval and @Net.train as well; an error if the model has no recipe
+  std::string model;             // "": the file's only one
+  bool training = false;         // @Net.eval and @Net.train as well; an error if the model has no recipe
+  bool training_if_any = false;  // the same, without the error
   std::map<std::string, std::string> set;  // as after --set
 };
 

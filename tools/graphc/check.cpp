@@ -82,13 +82,9 @@ Status run(const Options& o) {
   SourceOptions source;
   source.model = o.model;
   GC_TRY(source.set, parse_set(o.set));
+  source.training_if_any = true;
   GC_TRY(ModelSource m, load_model(o.file, source));
   const bool training = m.train.has_value();
-  if (training) {
-    source.training = true;
-    source.model = m.model;
-    GC_TRY(m, load_model(o.file, source));
-  }
   print_warnings(m.warnings);
   const Func* infer = m.module->find_func(m.model);
   std::vector<std::string> inputs, outputs;

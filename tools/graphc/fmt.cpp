@@ -16,8 +16,10 @@ struct Options {
 };
 
 Status run(const Options& o) {
-  GC_CHECK(check_file(o.file));
-  GC_TRY(const std::string text, read_file(o.file, LoadLimits().max_graph_bytes));
+  const bool piped = o.file == "-";
+  if (piped && o.in_place) return Error{ErrorCode::kUsage, "-i needs a file; without it the text is printed"};
+  if (!piped) GC_CHECK(check_file(o.file));
+  GC_TRY(const std::string text, read_file(piped ? "/dev/stdin" : o.file, LoadLimits().max_graph_bytes));
   if (is_core_text(text))
     return invalid(fmt::format("{}: this is core text, which graphc-opt prints", o.file));
   GC_TRY(const std::string formatted, format_source(text, o.file));
@@ -37,7 +39,7 @@ Status run(const Options& o) {
 void add_fmt(CommandLine& program) {
   auto o = std::make_shared<Options>();
   program.command("fmt", "formats a .graph file; comments stay where they are")
-      .positional("FILE", o->file, "the file")
+      .positional("FILE", o->file, "the file; - is the standard input")
       .flag("-i,--in-place", o->in_place, "rewrite the file instead of printing")
       .flag("--check", o->check, "print nothing; exit code 1 if the file isn't formatted")
       .example("fmt -i examples/mlp.graph")

@@ -8,8 +8,8 @@
 
 namespace graphc::cli {
 
-void add_compile_options(Command& command, ModelArgs& a) {
-  command.positional("FILE", a.file, "the model's .graph file, or an artefact (.gcx) where that makes sense")
+void add_compile_options(Command& command, ModelArgs& a, const std::string& file) {
+  command.positional("FILE", a.file, file)
       .option("--target", a.target, "backend: cpu or reference", "NAME")
       .option("--model", a.model, "which model, if the file has several", "NAME")
       .option("--set", a.set, "NAME=VALUE: a size, a constant, a setting of the recipe", "NAME=VALUE")
@@ -43,7 +43,7 @@ Result<CompileOptions> compile_options(const ModelArgs& a, const FunctionSet& fu
 namespace {
 
 void model_options(Command& command, ModelArgs& a) {
-  add_compile_options(command, a);
+  add_compile_options(command, a, "a model (.graph) or an artefact (.gcx)");
   add_session_options(command, a);
 }
 

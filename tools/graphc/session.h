@@ -7,7 +7,8 @@
 namespace graphc::cli {
 
 // Declares FILE and the options that choose what is compiled.
-void add_compile_options(Command& command, ModelArgs& args);
+void add_compile_options(Command& command, ModelArgs& args,
+                         const std::string& file = "the model's .graph file");
 
 // The options of `args` for the compiler; errors of usage.
 Result<CompileOptions> compile_options(const ModelArgs& args, const FunctionSet& functions);
