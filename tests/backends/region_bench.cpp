@@ -5,7 +5,8 @@
 //   region_bench examples/mnist_cnn.graph MnistCNN.train --set N=64 --text
 //
 // A line is one distinct fusion: how often it stands in the function, its time in all, GFLOP/s (contractions)
-// and GB/s of its operands and results, and what it is.
+// and GB/s of its operands and results, its kernels (last first) as iterations/iterations a task, and what it
+// is.
 #include <algorithm>
 #include <cstring>
 #include <ctime>
@@ -188,6 +189,9 @@ int main(int argc, char** argv) {
       double t = now();
       auto blob = compile_region(*func, host_features());
       if (!blob.ok()) return fail(blob.error().message + "\n" + k->text);
+      for (const CpuBlob::Step& s : blob->steps)
+        k->what = fmt::format("{}/{} {}", s.extent.evaluate({}).value_or(0), s.grain.evaluate({}).value_or(0),
+                              k->what);
       auto exec = CpuExec::load(*std::move(blob));
       if (!exec.ok()) return fail(exec.error().message);
       k->compile_ms = 1000 * (now() - t);

@@ -132,7 +132,15 @@ class OuterForm {
       tail_ = static_cast<int>(*n_const % lanes_);
       columns -= tail_;
     }
-    TileShape tile = choose_tile(m_const_, columns, lanes_, registers);
+    // Rows per item: all of them, unless there would be too few items to share out. Equal shares where m
+    // allows.
+    Dim items = product(p_.batch.group_sizes);
+    for (size_t g = 0; g < n_box_.part; ++g) items *= p_.n.group_sizes[g];
+    items *= ceildiv(p_.n.group_sizes[n_box_.part], n_box_.block);
+    const int64_t m = m_const_ ? *m_const_ : 256, have = items.as_constant().value_or(4);
+    const int64_t want = have >= 4 ? 1 : have >= 2 ? 2 : 4, shares = std::max(want, (m + 255) / 256);
+    equal_ = m_const_ && m > 0 && m % shares == 0 && (shares == 1 || m / shares >= 32);
+    TileShape tile = choose_tile(equal_ ? m / shares : m_const_, columns, lanes_, registers);
     mr_ = tile.mr;
     nv_ = tile.nv;
     nr_ = nv_ * lanes_;
@@ -152,16 +160,9 @@ class OuterForm {
     one_block_ = k_box_.part == 0 && p_.k.group_sizes[0].as_constant() &&
                  *p_.k.group_sizes[0].as_constant() <= k_box_.block && *p_.k.group_sizes[0].as_constant() > 0;
 
-    // Rows per item: all of them, unless there would be too few items to share out.
-    Dim items = product(p_.batch.group_sizes);
-    for (size_t g = 0; g < n_box_.part; ++g) items *= p_.n.group_sizes[g];
-    items *= ceildiv(p_.n.group_sizes[n_box_.part], n_box_.block);
-    int64_t m = m_const_ ? *m_const_ : 256;
-    int64_t have = items.as_constant().value_or(4);
-    int64_t want = have >= 4 ? 1 : have >= 2 ? 2 : 4;
     int64_t rows = std::max<int64_t>((m + want - 1) / want, std::min<int64_t>(m, 4 * mr_));
     rows = std::min<int64_t>(rows, 256);
-    mb_ = std::max<int64_t>(mr_, (rows + mr_ - 1) / mr_ * mr_);
+    mb_ = equal_ ? m / shares : std::max<int64_t>(mr_, (rows + mr_ - 1) / mr_ * mr_);
 
     // A in place: a plain load, exact row counts, and rows that don't fall into the same cache sets
     direct_a_ = p_.a_plain && m_const_;
@@ -359,6 +360,16 @@ class OuterForm {
       b_.loop(
           serial(), "mt", 0, mb_ / mr_, [&](Dim mt) { tile(mr_, nv, mt * mr_, n_local); },
           ceildiv(p_.m_total - m0_, mr_));
+      return;
+    }
+    if (equal_) {
+      const int64_t full = mb_ / mr_;
+      const int rest = static_cast<int>(mb_ % mr_);
+      if (full == 1)
+        tile(mr_, nv, 0, n_local);
+      else if (full > 1)
+        b_.loop(serial(), "mt", 0, full, [&](Dim mt) { tile(mr_, nv, mt * mr_, n_local); });
+      if (rest > 0) tile(rest, nv, full * mr_, n_local);
       return;
     }
     int64_t m = *m_const_, full = m / mr_, blocks = (m + mb_ - 1) / mb_;
@@ -694,6 +705,7 @@ class OuterForm {
   int lanes_;
   std::optional<int64_t> m_const_;
   bool direct_a_ = false, direct_b_ = false, a_by_m_ = false, b_by_k_ = false, one_block_ = false;
+  bool equal_ = false;  // all blocks of m have mb_ rows
   int mr_ = 1, nv_ = 1;
   int tail_ = 0;  // columns that go by vectors along k
   int64_t tail_pitch_ = 0, panel_elements_ = 0;

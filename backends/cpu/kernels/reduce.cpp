@@ -202,12 +202,13 @@ class ReduceTemplate {
       e = cast(e, type);
     bool keep = n->attr("keepdims").as_bool();
     auto reduced = is_reduced_;
-    b.bind(n->result(), [&b, here, e, keep, reduced](const Coords& asked) {
+    b.bind(n->result(), [&b, here, e, keep, reduced, kept = kept_shape_](const Coords& asked) {
       size_t k = 0;
       bool same = true;
       for (size_t i = 0; i < asked.size(); ++i) {
         if (keep && reduced[i]) continue;
-        same = same && k < here.size() && b.simplify(asked[i]) == b.simplify(here[k]);
+        same = same && k < here.size() &&
+               (kept[k].is_constant(1) || b.simplify(asked[i]) == b.simplify(here[k]));
         ++k;
       }
       if (!same) b.fail("a region needs a reduction's result at another index than the one being computed");
