@@ -9,6 +9,7 @@
 
 #include "runtime/checkpoint.h"
 #include "runtime/data/loader.h"
+#include "runtime/event_log.h"
 #include "runtime/feed.h"
 #include "runtime/progress.h"
 
@@ -65,6 +66,9 @@ class Trainer {
     if (loader_->batches() == 0)
       return invalid("with drop_last the data has no whole batch; use a smaller --batch");
     GC_CHECK(open_checkpoints());
+    if (!o_.log_dir.empty()) {
+      GC_TRY(log_, EventLog::create(o_.log_dir));
+    }
 
     while (position_.epoch < o_.epochs && !steps_done()) {
       GC_TRY(const bool whole, epoch());
@@ -75,6 +79,7 @@ class Trainer {
         break;
       }
       GC_CHECK(save("last"));
+      if (log_) GC_CHECK(log_->flush());
       result_.interrupted = is_set(o_.interrupted);
       if (o_.print) o_.print(stopped_line());
       break;
@@ -157,6 +162,10 @@ class Trainer {
       ++position_.step;
       samples += b->size;
       if (o_.on_step) o_.on_step(position_.step, step_loss());
+      if (log_) {
+        const EventLog::Scalar loss("loss/step", step_loss());
+        log_->add(position_.step, {&loss, 1});
+      }
       bar.update(position_.batch, samples, o_.interactive ? format_metrics(position_.sums) : std::string());
       const bool last = position_.batch == loader_->batches();
       if (is_set(o_.interrupted) || (steps_done() && !last)) return false;
@@ -164,6 +173,7 @@ class Trainer {
         GC_CHECK(save("last"));
     }
     bar.clear();
+    const double train_seconds = seconds_since(begin);
     result_.train = position_.sums;
     std::string line = label + "  " + format_metrics(result_.train);
     double loss = 0;
@@ -181,6 +191,7 @@ class Trainer {
       for (const MetricSum& m : result_.val)
         if (m.name == "loss") loss = m.value();
     }
+    GC_CHECK(log_epoch(static_cast<double>(samples) / std::max(1e-9, train_seconds)));
     ++position_.epoch;
     position_.batch = 0;
     position_.sums = metrics_.zeros();
@@ -190,6 +201,16 @@ class Trainer {
     GC_CHECK(save("last"));
     if (o_.print) o_.print(fmt::format("{}  {:.1f} s", line, seconds_since(begin)));
     return true;
+  }
+
+  Status log_epoch(double samples_per_second) {
+    if (!log_) return {};
+    std::vector<EventLog::Scalar> scalars{{"samples_per_second", samples_per_second}};
+    for (const MetricSum& m : result_.train) scalars.emplace_back(m.name + "/train", m.value());
+    if (data_.val.set)
+      for (const MetricSum& m : result_.val) scalars.emplace_back(m.name + "/val", m.value());
+    log_->add(position_.step, scalars);
+    return log_->flush();
   }
 
   double step_loss() const {
@@ -248,6 +269,7 @@ class Trainer {
   std::unique_ptr<Context> context_;
   std::optional<Feed> feed_;
   std::optional<BatchLoader> loader_;
+  std::optional<EventLog> log_;
   MetricReader metrics_;
   TrainPosition position_;
   TrainResult result_;

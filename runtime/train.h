@@ -30,7 +30,8 @@ struct TrainOptions {
   int64_t checkpoint_every = 0;  // also after so many steps
   bool resume = false;           // continue from checkpoint_dir/last.safetensors
   std::string data_spec;         // for the checkpoint
-  bool interactive = false;      // a progress bar on stderr
+  std::string log_dir;       // "": none; event files for TensorBoard: loss of every step, metrics per epoch
+  bool interactive = false;  // a progress bar on stderr
   std::function<void(std::string_view line)> print;  // a line an epoch, without newline; null: silent
   const std::atomic<bool>* interrupted = nullptr;    // set: finish the step, save, return
   std::string resume_command;                        // what to type, for the message after an interruption

@@ -719,6 +719,79 @@ def test_steps_and_fine_tuning(d):
     fails(1, "train", f"{EXAMPLES}/mlp.graph", "--data", "shapes:256", "--weights", d / "b/last.safetensors", says="the model has no")
 
 
+def crc32c(data):
+    c = 0xFFFFFFFF
+    for byte in data:
+        c ^= byte
+        for _ in range(8):
+            c = c >> 1 ^ (0x82F63B78 if c & 1 else 0)
+    return c ^ 0xFFFFFFFF
+
+
+def read_fields(raw):
+    """(number, value) of each field of a protocol buffer."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = raw[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(raw):
+        key = varint()
+        kind = key & 7
+        if kind == 0:
+            value = varint()
+        else:
+            size = {1: 8, 5: 4}.get(kind) or varint()
+            value, at = raw[at : at + size], at + size
+        yield key >> 3, value
+
+
+def read_events(path):
+    """(step, tag, value) of every scalar; checksums and the version record are checked."""
+    raw, at, events = pathlib.Path(path).read_bytes(), 0, []
+    masked = lambda data: ((crc32c(data) >> 15 | crc32c(data) << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    while at < len(raw):
+        (size,) = struct.unpack("<Q", raw[at : at + 8])
+        data = raw[at + 12 : at + 12 + size]
+        assert len(data) == size and struct.unpack("<I", raw[at + 8 : at + 12]) == (masked(raw[at : at + 8]),)
+        assert struct.unpack("<I", raw[at + 12 + size : at + 16 + size]) == (masked(data),)
+        fields = dict(read_fields(data))
+        assert abs(struct.unpack("<d", fields[1])[0] - time.time()) < 600
+        if at == 0:
+            assert fields[3] == b"brain.Event:2"
+        else:
+            for number, value in read_fields(fields[5]):
+                v = dict(read_fields(value))
+                events.append((fields[2], v[1].decode(), struct.unpack("<f", v[2])[0]))
+        at += 16 + size
+    return events
+
+
+def test_log_for_tensorboard(d):
+    assert crc32c(b"123456789") == 0xE3069283
+    text = ok("train", f"{EXAMPLES}/shapes.graph", "--data", "shapes:256", "--batch", "32", "--epochs", "2", "--log", d / "logs/run")
+    (name,) = os.listdir(d / "logs/run")
+    assert name.startswith("events.out.tfevents."), name
+    events = read_events(d / "logs/run" / name)
+    assert [s for s, tag, _ in events if tag == "loss/step"] == list(range(1, 17))
+    for epoch in (1, 2):
+        shown = re.search(rf"epoch {epoch}/2  loss=(\S+) acc=(\S+)  val_loss=(\S+) val_acc=(\S+)", text).groups()
+        at_end = {tag: value for s, tag, value in events if s == 8 * epoch}
+        for tag, value in zip(("loss/train", "acc/train", "loss/val", "acc/val"), shown):
+            assert abs(at_end[tag] - float(value)) < 1e-4, (tag, value, at_end)
+        assert at_end["samples_per_second"] > 0
+    write(d / "file", "")
+    fails(1, "train", f"{EXAMPLES}/shapes.graph", "--data", "shapes:64", "--log", d / "file", says=str(d / "file"))
+
+
 def test_foreign_names_cannot_steer_the_terminal(d):
     esc = "\x1b[2J\x1b]0;owned\x07\x9b"
     write_safetensors(d / "w.safetensors", {"a" + esc + "\u00e9": ("F32", [1], [1.0])})

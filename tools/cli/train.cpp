@@ -10,7 +10,7 @@ namespace {
 
 struct Options {
   ModelArgs model;
-  std::string data, val, checkpoint;
+  std::string data, val, checkpoint, log;
   int64_t epochs = 10, batch = 64, steps = 0, checkpoint_every = 0;
   bool resume = false;
   std::function<bool()> epochs_given, batch_given;
@@ -45,6 +45,7 @@ Status run(const Options& o, const Opener& opener) {
   t.checkpoint_every = o.checkpoint_every;
   t.resume = o.resume;
   t.data_spec = o.data;
+  t.log_dir = o.log;
   t.interactive = on_terminal();
   t.print = [](std::string_view line) {
     fmt::print("{}\n", line);
@@ -72,6 +73,7 @@ void add_train(CommandLine& program, const Opener& opener) {
       .option("--steps", o->steps, "stop after so many steps in all; 0: no limit")
       .option("--checkpoint", o->checkpoint, "write last.safetensors and best.safetensors here", "DIR")
       .option("--checkpoint-every", o->checkpoint_every, "also after so many steps; 0: after epochs only")
+      .option("--log", o->log, "write event files for TensorBoard here", "DIR")
       .flag("--resume", o->resume, "continue from DIR/last.safetensors")
       .example("train " + opener.model_file("shapes") +
                " --data shapes:4096 --epochs 3 --checkpoint build/shapes")
