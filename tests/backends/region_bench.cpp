@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <map>
 #include <random>
 
@@ -102,13 +103,14 @@ int main(int argc, char** argv) {
   options.training = true;
   int threads = 2, repeat = 10;
   bool text = false, loops = false;
-  std::string only;
+  std::string only, objects;
   for (int i = 3; i < argc; ++i) {
     std::string a = argv[i], next = i + 1 < argc ? argv[i + 1] : "";
     if (a == "--set") options.set[next.substr(0, next.find('='))] = next.substr(next.find('=') + 1);
     if (a == "--threads") threads = std::stoi(next);
     if (a == "--repeat") repeat = std::stoi(next);
     if (a == "--only") only = next;
+    if (a == "--objects") objects = next;
     if (a == "--cpu-time") cpu_time = true;
     if (a == "--text") text = true;
     if (a == "--loops") loops = true;
@@ -189,6 +191,8 @@ int main(int argc, char** argv) {
       double t = now();
       auto blob = compile_region(*func, host_features());
       if (!blob.ok()) return fail(blob.error().message + "\n" + k->text);
+      if (!objects.empty())
+        std::ofstream(fmt::format("{}{}.o", objects, kinds.size()), std::ios::binary) << blob->object;
       for (const CpuBlob::Step& s : blob->steps)
         k->what = fmt::format("{}/{} {}", s.extent.evaluate({}).value_or(0), s.grain.evaluate({}).value_or(0),
                               k->what);

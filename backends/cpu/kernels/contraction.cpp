@@ -170,7 +170,8 @@ class OuterForm {
       auto stride = p_.a_row_stride.as_constant();
       if (!stride || (*stride * element % 2048 == 0 && mr_ > 6)) direct_a_ = false;
     }
-    b_by_k_ = !direct_b_ && p_.b_dense_k && !p_.b_dense_n;
+    b_by_k_ = !direct_b_ && p_.b_dense_k && !p_.b_dense_n &&
+              3 * k_runs(p_, k_box_, nullptr, &p_.b_access).back().size >= lanes_;
     a_by_m_ = !direct_a_ && p_.a_dense_m && !p_.a_dense_k;
     a_pitch_ = a_by_m_ ? mb_ + 16 : (kc_ + 15) / 16 * 16 + 16;
     // runs of k axes that the kernel loop goes through as one
