@@ -173,6 +173,7 @@ class Trainer {
         GC_CHECK(save("last"));
     }
     bar.clear();
+    GC_CHECK(loader_->status());
     const double train_seconds = seconds_since(begin);
     result_.train = position_.sums;
     std::string line = label + "  " + format_metrics(result_.train);
@@ -342,6 +343,7 @@ Result<EvalResult> evaluate(const std::shared_ptr<const Model>& model,
                options.interactive ? format_metrics(result.metrics) : std::string());
   }
   bar.clear();
+  GC_CHECK(loader.status());
   result.seconds = seconds_since(begin);
   return result;
 }

@@ -1,7 +1,11 @@
 #include "runtime/data/loader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <new>
 #include <numeric>
+#include <system_error>
 
 #include "runtime/base/philox.h"
 
@@ -26,7 +30,11 @@ std::vector<int64_t> shuffled_order(int64_t n, uint64_t seed, int64_t epoch) {
 BatchLoader::BatchLoader(std::shared_ptr<const Dataset> set, const LoaderOptions& options)
     : set_(std::move(set)), options_(options) {
   options_.batch = std::max<int64_t>(1, options_.batch);
-  thread_ = std::thread([this] { work(); });
+  // A machine that gives no more threads still loads, between the steps.
+  try {
+    thread_ = std::thread([this] { work(); });
+  } catch (const std::system_error&) {
+  }
 }
 
 BatchLoader::~BatchLoader() {
@@ -35,7 +43,7 @@ BatchLoader::~BatchLoader() {
     stop_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 int64_t BatchLoader::batches() const {
@@ -50,6 +58,7 @@ void BatchLoader::start(int64_t epoch, int64_t first_batch) {
   end_ = made_;  // no new batch is begun; one may be under way
   changed_.wait(lock, [this] { return !filling_; });
   order_ = std::move(order);
+  failed_ = false;
   made_ = taken_ = std::min(first_batch, batches());
   end_ = batches();
   lock.unlock();
@@ -59,7 +68,12 @@ void BatchLoader::start(int64_t epoch, int64_t first_batch) {
 const Batch* BatchLoader::next() {
   std::unique_lock lock(mutex_);
   if (taken_ == end_) return nullptr;
-  changed_.wait(lock, [this] { return made_ > taken_; });
+  if (!thread_.joinable()) {
+    failed_ = !fill(&slots_[taken_ % 3], taken_);
+    made_ += failed_ ? 0 : 1;
+  }
+  changed_.wait(lock, [this] { return made_ > taken_ || failed_; });
+  if (made_ == taken_) return nullptr;
   const Batch* b = &slots_[taken_ % 3];
   ++taken_;
   lock.unlock();
@@ -71,21 +85,31 @@ void BatchLoader::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
     // A taken batch is in use until the next one is taken, so of three slots two may be ahead of it.
-    changed_.wait(lock, [this] { return stop_ || (made_ < end_ && made_ - taken_ < 2); });
+    changed_.wait(lock, [this] { return stop_ || (!failed_ && made_ < end_ && made_ - taken_ < 2); });
     if (stop_) return;
     const int64_t index = made_;
     Batch* b = &slots_[index % 3];
     filling_ = true;
     lock.unlock();  // start() waits for filling_, so the order stays
-    fill(b, index);
+    const bool filled = fill(b, index);
     lock.lock();
     filling_ = false;
-    ++made_;
+    if (filled)
+      ++made_;
+    else
+      failed_ = true;
     changed_.notify_all();
   }
 }
 
-void BatchLoader::fill(Batch* b, int64_t index) const {
+Status BatchLoader::status() const {
+  std::lock_guard lock(mutex_);
+  if (!failed_) return {};
+  return Error{ErrorCode::kNoMemory,
+               fmt::format("out of memory: no room for a batch of {} samples", options_.batch)};
+}
+
+bool BatchLoader::fill(Batch* b, int64_t index) const try {
   const int64_t first = index * options_.batch, n = std::min(options_.batch, set_->size() - first);
   const auto& fields = set_->fields();
   b->index = index;
@@ -98,6 +122,9 @@ void BatchLoader::fill(Batch* b, int64_t index) const {
       out[f] = b->fields[f].data() + static_cast<size_t>(i) * fields[f].bytes();
     set_->read(order_.empty() ? first + i : order_[first + i], out);
   }
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 }  // namespace graphc

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/base/result.h"
 #include "runtime/data/dataset.h"
 
 namespace graphc {
@@ -43,22 +44,23 @@ class BatchLoader {
   int64_t batches() const;  // an epoch
 
   void start(int64_t epoch, int64_t first_batch = 0);
-  const Batch* next();  // null at the end of the epoch
+  const Batch* next();    // null at the end of the epoch, or if there is no memory for a batch
+  Status status() const;  // which of the two
 
  private:
   void work();
-  void fill(Batch* b, int64_t index) const;
+  bool fill(Batch* b, int64_t index) const;  // false: out of memory
 
   std::shared_ptr<const Dataset> set_;
   LoaderOptions options_;
   std::vector<int64_t> order_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Slot i % 3 holds batch i; made_ runs at most two ahead of taken_, so the caller's batch is never
   // overwritten.
   Batch slots_[3];
   int64_t made_ = 0, taken_ = 0, end_ = 0;
-  bool filling_ = false, stop_ = false;
+  bool filling_ = false, stop_ = false, failed_ = false;
   std::thread thread_;
 };
 

@@ -604,6 +604,21 @@ def test_fmt(d):
     assert pathlib.Path(broken).read_text() == "graphc 1\nmodel M( {\n"
 
 
+def test_out_of_memory_is_an_error(d):
+    """With an address space from 9 MiB on, where the C++ library itself begins to work: done, or exit code 4 and a message."""
+    os.chdir(d)
+    ok("compile", f"{EXAMPLES}/shapes.graph", "--train", "-o", "m.gcx")
+    graphc_run = str(pathlib.Path(GRAPHC).with_name("graphc-run"))
+    codes = set()
+    for mib in [*range(9, 34), 40, 64, 1024]:
+        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20))
+        p = run("train", "m.gcx", "--data", "shapes:640", "--batch", "320", "--epochs", "1", "--threads", "2", program=graphc_run, preexec_fn=limit)
+        codes.add(p.returncode)
+        assert p.returncode in (0, 4), f"{mib} MiB: exit code {p.returncode} {p.stderr}"
+        assert p.returncode != 4 or "memory" in p.stderr, p.stderr
+    assert {0, 4} <= codes, codes
+
+
 def test_damaged_files(d):
     """100 flips and truncations each, through the program: an error that names the file, or a harmless other value."""
     os.chdir(d)

@@ -262,6 +262,40 @@ TEST(Loader, EverySampleOnceAnEpochInAnOrderOfTheSeed) {
   }
 }
 
+// A data set that meets the end of memory at one of its samples.
+class Exhausted final : public Dataset {
+ public:
+  Exhausted(int64_t n, int64_t at) : n_(n), at_(at) {}
+  const std::vector<DataField>& fields() const override { return fields_; }
+  int64_t size() const override { return n_; }
+  const std::vector<std::string>& classes() const override { return classes_; }
+  void read(int64_t i, std::span<std::byte* const> out) const override {
+    if (i == at_) throw std::bad_alloc();
+    *out[0] = std::byte{1};
+  }
+
+ private:
+  int64_t n_, at_;
+  std::vector<DataField> fields_{{"x", DType::kU8, {}}};
+  std::vector<std::string> classes_;
+};
+
+TEST(Loader, OutOfMemoryEndsTheEpochWithAnError) {
+  for (const int64_t at : {0, 5, 39, 40}) {
+    BatchLoader loader(std::make_shared<Exhausted>(40, at), {.batch = 4});
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      loader.start(epoch);
+      int64_t n = 0;
+      while (loader.next()) ++n;
+      EXPECT_EQ(n, at / 4);
+      EXPECT_EQ(loader.status().ok(), at == 40);
+      if (at < 40) {
+        EXPECT_EQ(loader.status().error().code, ErrorCode::kNoMemory);
+      }
+    }
+  }
+}
+
 TEST(Loader, DropLastAndNoShuffle) {
   const auto set = std::make_shared<Numbers>(25);
   BatchLoader loader(set, {.batch = 10, .drop_last = true});

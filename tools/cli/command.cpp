@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <new>
 #include <regex>
+#include <system_error>
 
 #include "runtime/executor.h"
 #include "runtime/version.h"
@@ -210,6 +211,10 @@ int CommandLine::run(int argc, char** argv) {
     if (!s.ok()) return report(s.error());
   } catch (const std::bad_alloc&) {
     return report({ErrorCode::kNoMemory, "out of memory"});
+  } catch (const std::system_error& e) {  // of std::thread, or fmt::print at a full or closed stream
+    if (!std::ferror(stdout))
+      return report({ErrorCode::kNoMemory,
+                     fmt::format("the system refused a thread or memory: {}", e.code().message())});
   } catch (const std::exception&) {
     if (!std::ferror(stdout))
       return report(internal_error("an unexpected failure; please report it with the command and the model"));
