@@ -20,6 +20,7 @@ class Generator {
   Generator(uint64_t seed, const RandomGraphOptions& options)
       : rng_(seed + 1000),
         options_(options),
+        smooth_(options.train || options.smooth),
         module_(std::make_unique<Module>()),
         func_(module_->add_func(options.train ? "Net.train" : "Net")),
         b_(*module_, func_->body) {}
@@ -138,8 +139,9 @@ class Generator {
     return d ? b_.mul(d, 0.3) : nullptr;
   }
   // Evaluates `v` and, if its values will do, adds it to the pool; else takes the nodes since `mark` away.
-  bool keep(Value* v, size_t mark, const std::vector<Value*>& watched = {}) {
-    if (v && acceptable(v, watched)) {
+  // In smooth graphs no element of `nonzero` may be near 0, no two of `distinct` near each other.
+  bool keep(Value* v, size_t mark, const std::vector<Value*>& nonzero = {}, Value* distinct = nullptr) {
+    if (v && acceptable(v, nonzero, distinct)) {
       pool_.push_back(v);
       return true;
     }
@@ -167,7 +169,7 @@ class Generator {
     if (!values_.contains(v) && !evaluate({v})) return nullptr;
     return &values_.at(v);
   }
-  bool acceptable(Value* v, const std::vector<Value*>& watched) {
+  bool acceptable(Value* v, const std::vector<Value*>& nonzero = {}, Value* distinct = nullptr) {
     int64_t n = 1;
     for (const Dim& d : v->type.shape) n *= size(d);
     if (n > kMaxElements || v->type.rank() > 6) return false;
@@ -175,20 +177,22 @@ class Generator {
     if (!t) return false;
     for (double x : t->f)
       if (!std::isfinite(x) || std::abs(x) > kLargest) return false;
-    // With gradients: kinks and ties are kept away from.
-    if (options_.train)
-      for (Value* w : watched)
-        if (!apart(w)) return false;
-    return true;
+    if (!smooth_) return true;
+    for (Value* w : nonzero) {
+      const HostTensor* u = w ? values_of(w) : nullptr;
+      if (!u) return false;
+      for (double x : u->f)
+        if (std::abs(x) < 1e-3) return false;
+    }
+    return !distinct || apart(distinct);
   }
   bool apart(Value* v) {
     const HostTensor* t = values_of(v);
     if (!t) return false;
     std::vector<double> x = t->f;
-    x.push_back(0);
     std::sort(x.begin(), x.end());
     for (size_t i = 1; i < x.size(); ++i)
-      if (x[i] - x[i - 1] < 1e-5) return false;
+      if (x[i] - x[i - 1] < 1e-4) return false;
     return true;
   }
   std::pair<double, double> bounds(Value* v) {
@@ -386,12 +390,13 @@ class Generator {
     const bool keepdims = coin(2);
     const Attrs attrs = {{"axes", Attr::ints(axes)}, {"keepdims", keepdims}};
     Value* r = nullptr;
+    bool ties_matter = false;
     switch (range(0, 8)) {
       case 0:
       case 1: r = attempt(ops::sum, {x}, attrs); break;
       case 2: r = attempt(ops::mean, {x}, attrs); break;
-      case 3: r = attempt(ops::max, {x}, attrs); break;
-      case 4: r = attempt(ops::min, {x}, attrs); break;
+      case 3: r = attempt(ops::max, {x}, attrs), ties_matter = true; break;
+      case 4: r = attempt(ops::min, {x}, attrs), ties_matter = true; break;
       case 5: r = attempt(ops::logsumexp, {x}, attrs); break;
       case 6: r = attempt(ops::var, {x}, attrs); break;
       case 7: r = attempt(ops::prod, {within(x, 0.6, 1.4)}, attrs); break;
@@ -399,10 +404,10 @@ class Generator {
         if (options_.train) return false;
         Value* i = attempt(ops::argmax, {x}, {{"axis", Attr(axes[0])}, {"keepdims", keepdims}});
         r = i ? b_.mul(b_.cast(i, DType::kF32), 0.5) : nullptr;
+        ties_matter = true;
       }
     }
-    const bool extremum = r && r->node && (r->node->op == &ops::max || r->node->op == &ops::min);
-    if (!keep(r, mark, extremum ? std::vector<Value*>{x} : std::vector<Value*>{})) return false;
+    if (!keep(r, mark, {}, ties_matter ? x : nullptr)) return false;
     // What follows a reduction is mostly a broadcast of it.
     if (keepdims && coin(2)) {
       const size_t again = func_->body.nodes.size();
@@ -437,7 +442,7 @@ class Generator {
         if (!n.ok()) return false;
         std::vector<Value*> news = {(*n)->result(1), (*n)->result(2)};
         for (Value* v : news)
-          if (!acceptable(v, {})) return keep(nullptr, mark);
+          if (!acceptable(v)) return keep(nullptr, mark);
         if (!keep((*n)->result(0), mark)) return false;
         assigns_.emplace_back(mean, news[0]), assigns_.emplace_back(var, news[1]);
         return true;
@@ -498,7 +503,7 @@ class Generator {
       case 1:
         return keep(attempt(ops::max_pool, {x},
                             {{"window", Attr(range(1, 3))}, {"stride", stride}, {"pad", Attr(range(0, 1))}}),
-                    mark, {x});
+                    mark, {}, x);
       default: {
         const int64_t c = s[1].constant();
         const int64_t groups = c > 0 && c % 2 == 0 && coin(3) ? 2 : 1;
@@ -562,7 +567,7 @@ class Generator {
   bool sample(size_t mark) {
     const OpDef& op = *all_ops()[static_cast<size_t>(range(0, static_cast<int64_t>(all_ops().size()) - 1))];
     if (!op.samples || op.has_effect) return false;
-    if (options_.train && !smooth(op)) return false;
+    if (smooth_ && !smooth(op)) return false;
     auto samples = op.samples(rng_);
     const Sample s = one_of(samples);
     std::vector<Value*> xs;
@@ -575,7 +580,7 @@ class Generator {
     auto n = b_.try_create_node(op, xs, s.attrs);
     if (!n.ok() || (*n)->results.empty()) return keep(nullptr, mark);
     for (const auto& r : (*n)->results)
-      if (!acceptable(r.get(), {})) return keep(nullptr, mark);
+      if (!acceptable(r.get())) return keep(nullptr, mark);
     Value* r = (*n)->result(static_cast<int>(range(0, static_cast<int64_t>((*n)->results.size()) - 1)));
     if (r->type.dtype == DType::kF32) return keep(r, mark);
     others_.push_back(r);
@@ -609,15 +614,13 @@ class Generator {
     if (coin(6) && !variables_.empty()) out.push_back(pool_[0]);  // an input itself
     out.insert(out.end(), others_.begin(), others_.end());
     evaluate(out);
-    if (!options_.states) assigns_.clear();
     // A few running values.
-    if (options_.states)
-      for (int i = 0; i < 2; ++i) {
-        Value* x = pick();
-        if (!is_constant(x->type.shape) || coin(2)) continue;
-        Value* s = parameter(x->type.shape, -1, 1, VariableKind::kState);
-        assigns_.emplace_back(s, b_.add(b_.mul(s, 0.9), b_.mul(x, 0.1)));
-      }
+    for (int i = 0; i < 2; ++i) {
+      Value* x = pick();
+      if (!is_constant(x->type.shape) || coin(2)) continue;
+      Value* s = parameter(x->type.shape, -1, 1, VariableKind::kState);
+      assigns_.emplace_back(s, b_.add(b_.mul(s, 0.9), b_.mul(x, 0.1)));
+    }
     for (auto& [s, v] : assigns_) b_.create_node(ops::assign, {s, v});
   }
 
@@ -643,6 +646,7 @@ class Generator {
 
   SampleRng rng_;
   RandomGraphOptions options_;
+  bool smooth_;
   std::unique_ptr<Module> module_;
   Func* func_;
   Builder b_;

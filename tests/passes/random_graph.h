@@ -17,9 +17,9 @@
 namespace graphc {
 
 struct RandomGraphOptions {
-  int nodes = 12;      // roughly, without adapters
-  bool train = false;  // @Net.train: f32, a scalar loss, `optimize` with lr 1, away from kinks; else @Net
-  bool states = true;  // assigns of running values (not with train)
+  int nodes = 12;       // roughly, without adapters
+  bool train = false;   // @Net.train: a scalar loss, `optimize` with lr 1, smooth; else @Net
+  bool smooth = false;  // away from kinks and ties, so that f32 takes the branches f64 takes
 };
 
 struct RandomGraph {
