@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -17,6 +18,7 @@
 #include "backends/cpu/exec/cpu_exec.h"
 #include "ir/builder.h"
 #include "ir/interpret.h"
+#include "passes/alias.h"
 #include "runtime/base/thread_pool.h"
 
 namespace graphc {
@@ -33,6 +35,15 @@ class RegionCase {
     std::unordered_map<const Value*, Value*> map;
     for (const auto& a : fusion.region->args) map[a.get()] = arg(a->type);
     for (Value* r : clone_block_into(*fusion.region, func_->body, map)) result(r);
+    std::vector<bool> taken(fusion.operands.size());
+    for (const std::vector<int>& operands : alias_candidates(fusion)) {
+      share.push_back(-1);
+      for (int o : operands)
+        if (share.back() < 0 && !taken[static_cast<size_t>(o)]) {
+          share.back() = o;
+          taken[static_cast<size_t>(o)] = true;
+        }
+    }
   }
   RegionCase(const RegionCase&) = delete;
   Func& func() { return *func_; }
@@ -58,6 +69,7 @@ class RegionCase {
   uint64_t seed = 1;
   std::vector<int> thread_counts = {1, 2, 3, 7};
   std::vector<HostTensor> inputs;  // drawn if empty
+  std::vector<int> share;          // results that check() also writes over an operand; -1: none
   int perturbations = 0;           // > 0: also forgiven is what rounding of operands explains
   std::vector<HostTensor> want;    // after check(): the interpreter's results
   std::vector<std::vector<double>> slack;
@@ -86,7 +98,7 @@ class RegionCase {
 
   // Result bytes of a run on `threads` threads.
   std::vector<std::vector<std::byte>> run(const CpuExec& exec, const std::vector<HostTensor>& in,
-                                          const Sizes& sizes, int threads) {
+                                          const Sizes& sizes, int threads, bool in_place = false) {
     std::vector<std::vector<std::byte>> in_bytes, out_bytes;
     std::vector<std::vector<int64_t>> shapes;
     for (const HostTensor& t : in) {
@@ -106,9 +118,17 @@ class RegionCase {
     for (size_t k = 0; k < out_bytes.size(); ++k) o.push_back({out_bytes[k].data(), shapes[in.size() + k]});
     std::vector<int64_t> symbols;
     for (const SymbolDef& s : func_->symbols) symbols.push_back(sizes.at(s.name));
+    for (size_t k = 0; in_place && k < o.size(); ++k)
+      if (share[k] >= 0) o[k].data = in_bytes[static_cast<size_t>(share[k])].data();
     ThreadPool pool(threads);
     Status s = exec.run(i, o, symbols, {ThreadPool::c_parallel_for, &pool});
     EXPECT_TRUE(s.ok()) << s.error().message;
+    for (size_t k = 0; in_place && k < o.size(); ++k)
+      if (share[k] >= 0) {
+        std::vector<std::byte>& from = in_bytes[static_cast<size_t>(share[k])];
+        std::copy(from.begin(), from.begin() + static_cast<int64_t>(out_bytes[k].size() - 64),
+                  out_bytes[k].begin());
+      }
     for (auto& bytes : out_bytes) {
       for (size_t k = bytes.size() - 64; k < bytes.size(); ++k)
         EXPECT_EQ(bytes[k], std::byte{0xA5}) << "written past the end";
@@ -151,6 +171,9 @@ class RegionCase {
           EXPECT_EQ(got, first) << "other bits on " << threads << " threads";
         }
       }
+      if (std::any_of(share.begin(), share.end(), [](int k) { return k >= 0; }))
+        for (int threads : {1, 2})
+          EXPECT_EQ(run(**exec, in, sizes, threads, true), first) << "other bits in place";
     }
   }
 

@@ -114,6 +114,10 @@ class OuterForm {
     if (auto size = p_.n.group_sizes[n_box_.part].as_constant(); size && *size > 0) {
       int64_t blocks = (*size + n_box_.block - 1) / n_box_.block;
       int64_t even = blocks > 1 ? (blocks + 1) / 2 * 2 : 1;
+      // few rows: to share out columns is better than to pack the same columns for each share of the rows
+      if (m_const_ && *m_const_ <= 256 && even < 4 && n_box_.suffix == 1 && *size % (4 * lanes_) == 0 &&
+          *size >= 384 && product(p_.batch.group_sizes).is_constant(1))
+        even = 4;
       int64_t block = (*size + even - 1) / even;
       if (block * n_box_.suffix >= 128 || blocks > 1) n_box_.block = std::max<int64_t>(1, block);
       if (n_box_.part + 1 == p_.n.count()) {
@@ -533,6 +537,17 @@ class OuterForm {
               }
               for (int j = 0; j < count; ++j)
                 k.store(bp_, {panel_ + d * pitch_ + dense + j}, values[static_cast<size_t>(j)]);
+              if (!p_.b_plain || (one_block_ && inner != n_box_.part)) return;
+              // what is packed next: further along k, or the next block of columns
+              Coords kn = one_block_
+                              ? kc
+                              : run_coords(p_, k_box_, runs, k_outer_, k0_ + k_box_.block, next, b_.ranges());
+              for (int j = 0; j < count; ++j) {
+                nv.push_back(one_block_ ? first + j + n_box_.block : first + j);
+                ContractionPoint p = f_.at_b(batch_coords(), kn, p_.n.coords(nv, b_.ranges()));
+                nv.pop_back();
+                prefetch(b_.element(f_.b, p.at, guards_of(p), 0.0));
+              }
             },
             limit);
       };
