@@ -142,6 +142,24 @@ const OpDef ops::silu{.name = "silu",
                       .grad = silu_grad,
                       .samples = unary_samples};
 
+const OpDef ops::softplus{
+    .name = "softplus",
+    .doc = "log(1 + exp(beta x)) / beta, written so that it overflows nowhere. Dugas et al. 2001.",
+    .operands = {{"x", kFloats}},
+    .attrs = {{"beta", AttrKind::kFloat, "1.0", "how sharply it bends"}},
+    .infer = infer_same,
+    .scalar =
+        [](Args x, const Attrs& a) {
+          const Expr z = x[0] * number(a, "beta");
+          return (graphc::maximum(z, 0.0) + graphc::log1p(graphc::exp(-graphc::abs(z)))) / number(a, "beta");
+        },
+    // the tree's own derivative is wrong at 0, where maximum and abs bend
+    .grad = [](Builder& b, const GradCall& c) -> std::vector<Value*> {
+      return {b.from_expr(arg_of(c, 1) * sigmoid_of(arg_of(c, 0) * number(c.attrs, "beta")),
+                          {c.operand(0), c.cotangent()})};
+    },
+    .samples = wide_samples};
+
 const OpDef ops::sigmoid{.name = "sigmoid",
                          .doc = "1 / (1 + exp(-x)).",
                          .operands = {{"x", kFloats}},

@@ -219,6 +219,8 @@ case("smooth_l1", [a, b], lambda x, y: F.smooth_l1_loss(x, y, beta=0.7), beta=0.
 p, t01 = tensor(3, 4, lo=0.1, hi=0.9), tensor(3, 4, lo=0, hi=1)
 case("bce", [p, t01], F.binary_cross_entropy)
 case("bce_with_logits", [a, t01], F.binary_cross_entropy_with_logits)
+for beta in (1.0, 2.5):
+    case("softplus", [tensor(3, 4, lo=-6, hi=6)], lambda x: F.softplus(x, beta), beta=beta)
 
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "golden.json"), "w") as f:
