@@ -85,6 +85,11 @@ Result<CpuBlob> compile_region(const Func& region, const CpuFeatures& features) 
     blob.steps.push_back(std::move(step));
     kernels.push_back(std::move(s.kernel));
   }
+  for (const IndexCheck& c : lowered.checks) {
+    GC_TRY(CpuSize s, size(c.size));
+    blob.checks.push_back({static_cast<uint32_t>(c.step), static_cast<uint32_t>(c.low),
+                           static_cast<uint32_t>(c.high), std::move(s), c.op});
+  }
   GC_TRY(KernelObject object, compile_kernels(kernels, features));
   blob.object = std::move(object.bytes);
   return blob;

@@ -9,7 +9,7 @@
 namespace graphc {
 namespace {
 
-constexpr std::string_view kMagic = "GCCPU01\n";
+constexpr std::string_view kMagic = "GCCPU02\n";
 constexpr uint64_t kMaxCount = 1 << 16;
 
 class Writer {
@@ -100,6 +100,12 @@ std::string encode_blob(const CpuBlob& b) {
     w.size(s.grain);
     w.size(s.scratch_bytes);
   }
+  w.u64(b.checks.size());
+  for (const CpuBlob::IndexCheck& c : b.checks) {
+    for (const uint32_t v : {c.step, c.low, c.high}) w.u64(v);
+    w.size(c.size);
+    w.text(c.op);
+  }
   w.text(b.object);
   Writer out;
   out.bytes = kMagic;
@@ -142,6 +148,12 @@ Result<CpuBlob> decode_blob(std::string_view bytes) {
     s.grain = r.size();
     s.scratch_bytes = r.size();
   }
+  b.checks.resize(r.count());
+  for (CpuBlob::IndexCheck& c : b.checks) {
+    for (uint32_t* v : {&c.step, &c.low, &c.high}) *v = static_cast<uint32_t>(r.u64());
+    c.size = r.size();
+    c.op = r.text();
+  }
   b.object = r.text();
   if (r.failed || !r.at_end()) return invalid("the executable is malformed");
   size_t symbols = b.symbols.size();
@@ -159,6 +171,9 @@ Result<CpuBlob> decode_blob(std::string_view bytes) {
       ok = ok && a.index < n;
     }
   }
+  for (const CpuBlob::IndexCheck& c : b.checks)
+    ok = ok && c.size.valid(symbols) && c.step < b.steps.size() && c.low < b.workspace_bytes.size() &&
+         c.high < b.workspace_bytes.size();
   if (!ok) return invalid("the executable is malformed: a size or an argument is out of range");
   return b;
 }

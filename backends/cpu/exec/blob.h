@@ -2,7 +2,7 @@
 // by the compiler half (plugin.cpp), read by the execution half. Nothing in a blob is trusted: sizes, indices,
 // size programs and the object file are checked when it is decoded.
 //
-//   "GCCPU01\n" | u64 length of what follows | SHA-256 of what follows | fields below, little-endian
+//   "GCCPU02\n" | u64 length of what follows | SHA-256 of what follows | fields below, little-endian
 #pragma once
 
 #include <string>
@@ -30,11 +30,17 @@ struct CpuBlob {
     std::vector<Arg> args;
     CpuSize extent, grain, scratch_bytes;
   };
+  struct IndexCheck {  // after a step: workspace `low` and `high` hold the bounds of indices into `size` rows
+    uint32_t step = 0, low = 0, high = 0;
+    CpuSize size;
+    std::string op;
+  };
   std::string features;  // CpuFeatures::to_string of what the code needs
   std::vector<std::string> symbols;
   std::vector<Tensor> operands, results;
   std::vector<CpuSize> workspace_bytes;
   std::vector<Step> steps;
+  std::vector<IndexCheck> checks;
   std::string object;  // ELF
 };
 

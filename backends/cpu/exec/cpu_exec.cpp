@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 
 #include <fmt/format.h>
 
@@ -31,8 +32,8 @@ class ThreadMemory {
   size_t size_ = 0;
 };
 
-// of kernels; of the caller of run (a run on this thread inside another's parallel loop doesn't happen: kernels
-// don't call back)
+// of kernels; of the caller of run (a run on this thread inside another's parallel loop doesn't happen:
+// kernels don't call back)
 thread_local ThreadMemory scratch_memory;
 thread_local ThreadMemory workspace_memory;
 
@@ -120,14 +121,16 @@ Status CpuExec::run(std::span<const TensorRef> operands, std::span<const TensorR
   if (blob_.workspace_bytes.size() > 64) return invalid("the executable has more than 64 workspaces");
   for (size_t i = 0; i < blob_.workspace_bytes.size(); ++i) {
     auto bytes = blob_.workspace_bytes[i].evaluate(symbols);
-    if (!bytes || *bytes < 0 || *bytes > int64_t{1} << 46) return invalid("the size of a workspace overflows");
+    if (!bytes || *bytes < 0 || *bytes > int64_t{1} << 46)
+      return invalid("the size of a workspace overflows");
     offsets[i] = total;
     total += (static_cast<size_t>(*bytes) + 63) / 64 * 64;
   }
   char* workspace = nullptr;
   if (total > 0) {
     workspace = static_cast<char*>(workspace_memory.get(total));
-    if (!workspace) return Error{ErrorCode::kNoMemory, fmt::format("no memory for a workspace of {} bytes", total)};
+    if (!workspace)
+      return Error{ErrorCode::kNoMemory, fmt::format("no memory for a workspace of {} bytes", total)};
   }
   void* buffers[kMaxBuffers];
   for (size_t i = 0; i < blob_.steps.size(); ++i) {
@@ -151,6 +154,17 @@ Status CpuExec::run(std::span<const TensorRef> operands, std::span<const TensorR
       parallel.run(parallel.ctx, *extent, grain, run_part, &call);
     if (call.no_memory)
       return Error{ErrorCode::kNoMemory, fmt::format("no memory for {} bytes of scratch a thread", *scratch)};
+    for (const CpuBlob::IndexCheck& c : blob_.checks) {
+      if (c.step != i) continue;
+      int64_t low, high;
+      if (std::max(offsets[c.low], offsets[c.high]) + sizeof low > total)
+        return invalid("a workspace is too small");
+      std::memcpy(&low, workspace + offsets[c.low], sizeof low);
+      std::memcpy(&high, workspace + offsets[c.high], sizeof high);
+      const int64_t size = c.size.evaluate(symbols).value_or(0);
+      if (low > high || (low >= 0 && high < size)) continue;  // there are none, or all are in range
+      return invalid(fmt::format("{}: index {} is outside 0..{}", c.op, low < 0 ? low : high, size - 1));
+    }
   }
   return ok_status();
 }

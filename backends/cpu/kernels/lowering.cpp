@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "backends/cpu/kernels/index_checks.h"
 #include "backends/cpu/kernels/region_builder.h"
 
 namespace graphc {
@@ -27,6 +28,7 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
         return out;
       }
       GC_TRY(LoweredRegion out, lower(region, options));
+      GC_CHECK(add_index_checks(region, options, out));
       for (const KernelStep& s : out.steps) {
         bool overflow = s.grain.overflowed() || parallel_extent(s.kernel).overflowed();
         for (const LoopBuffer& b : s.kernel.buffers)

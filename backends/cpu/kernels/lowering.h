@@ -33,10 +33,20 @@ struct KernelStep {
   Dim grain = 1;
 };
 
+// After step `step` the i64 in workspace `low` must be at least 0 and that in `high` less than `size`: they are
+// the bounds of what `op` is about to index with.
+struct IndexCheck {
+  int step = 0;
+  int low = 0, high = 0;
+  Dim size;
+  std::string op;
+};
+
 // The kernels of a region. A workspace buffer is memory that the steps of one run share.
 struct LoweredRegion {
   std::vector<KernelStep> steps;
   std::vector<Dim> workspace_bytes;  // per workspace buffer, multiples of 64
+  std::vector<IndexCheck> checks;
 };
 
 struct LowerOptions {
