@@ -100,15 +100,18 @@ Value* class_weights(Builder& b, const Call& c) {
                    : nullptr;
 }
 
-// target (1 - s) + s / C, times the class weights
-Value* soft_target(Builder& b, const Call& c) {
+// target (1 - s) + s / C
+Value* smoothed(Builder& b, const Call& c) {
   Value* q = c.operand(1);
   double s = smoothing(c);
-  if (s > 0) {
-    Value* classes = b.dim_value(q->type.shape[c.attr("axis").as_int()], q->type.dtype);
-    q = b.add(b.mul(q, 1 - s), b.div(b.full(s, q->type.dtype), classes));
-  }
-  Value* w = class_weights(b, c);
+  if (s == 0) return q;
+  Value* classes = b.dim_value(q->type.shape[c.attr("axis").as_int()], q->type.dtype);
+  return b.add(b.mul(q, 1 - s), b.div(b.full(s, q->type.dtype), classes));
+}
+
+// The same times the class weights.
+Value* soft_target(Builder& b, const Call& c) {
+  Value *q = smoothed(b, c), *w = class_weights(b, c);
   return w ? b.mul(q, w) : q;
 }
 
@@ -154,6 +157,10 @@ std::vector<Value*> cross_entropy_grad(Builder& b, const GradCall& c) {
     grads[0] = b.mul(b.sub(b.mul(p, b.sum(q, {axis}, true)), q), scale);
     Value* dq = b.mul(logp, b.mul(scale, s - 1));
     grads[1] = w ? b.mul(dq, w) : dq;
+    if (w) {
+      grads[2] =
+          b.sum(b.mul(b.mul(smoothed(b, c), logp), b.neg(scale)), other_axes(logp->type.rank(), {axis}));
+    }
     return grads;
   }
   Rows r = class_rows(b, c);
@@ -165,6 +172,17 @@ std::vector<Value*> cross_entropy_grad(Builder& b, const GradCall& c) {
     Value* spread = w ? b.sub(b.mul(p, b.sum(w, {axis}, true)), w)
                       : b.sub(b.mul(p, b.dim_value(logp->type.shape[axis], dtype)), 1);
     grads[0] = b.add(grads[0], b.where(r.valid, b.mul(spread, factor), b.full(0, dtype)));
+  }
+  // d loss / d weight[k] = (sum over rows of class k of (1 - s) (-logp) - loss, and of all rows' s / C
+  // (-logp)) / total
+  if (w) {
+    Value* hit = b.where(r.hit, b.sub(b.mul(logp, s - 1), c.results[0]), b.full(0, dtype));
+    if (s > 0) {
+      Value* share = b.div(b.full(s, dtype), b.dim_value(logp->type.shape[axis], dtype));
+      hit = b.sub(hit, b.mul(logp, share));
+    }
+    hit = b.mul(b.where(r.valid, hit, b.full(0, dtype)), scale);
+    grads[2] = b.sum(hit, other_axes(logp->type.rank(), {axis}));
   }
   return grads;
 }
