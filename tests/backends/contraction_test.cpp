@@ -97,6 +97,22 @@ TEST(CpuContraction, SymbolicSizes) {
   }
 }
 
+TEST(CpuContraction, FewRowsOverSymbolicSums) {
+  Dim n = Dim::symbol("N"), t = Dim::symbol("T");
+  for (Sizes s : {Sizes{{"N", 1}, {"T", 1}}, {{"N", 3}, {"T", 50}}, {{"N", 70}, {"T", 90}}})
+    for (int64_t m : {1, 3, 4, 20}) {
+      RegionCase c("contraction");
+      Value *x = c.f32({n, t, m}), *mean = c.f32({}), *dy = c.f32({n, t, 9});
+      c.result(c.b.dot_general(c.b.sub(x, mean), dy, {}, {}, {0, 1}, {0, 1}));
+      c.check(s);
+      RegionCase d("contraction");
+      x = d.f32({n, t, m}), dy = d.f32({n, t, 9});
+      d.result(d.b.dot_general(x, dy, {}, {}, {0, 1}, {0, 1}));
+      d.check(s);
+      if (HasFailure()) return;
+    }
+}
+
 TEST(CpuContraction, DTypes) {
   for (DType t : {DType::kF16, DType::kBF16, DType::kF64, DType::kI32}) {
     SCOPED_TRACE(dtype_name(t));

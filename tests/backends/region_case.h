@@ -155,6 +155,10 @@ class RegionCase {
       SCOPED_TRACE(f.to_string());
       auto blob = compile_region(*func_, f);
       ASSERT_TRUE(blob.ok()) << blob.error().message;
+      std::vector<int64_t> values;
+      for (const SymbolDef& d : func_->symbols) values.push_back(sizes.at(d.name));
+      for (const CpuBlob::Step& step : blob->steps)
+        EXPECT_LE(step.scratch_bytes.evaluate(values).value_or(1 << 30), 16 << 20) << "scratch of a thread";
       std::string bytes = encode_blob(*blob);
       auto decoded = decode_blob(bytes);
       ASSERT_TRUE(decoded.ok()) << decoded.error().message;

@@ -154,12 +154,19 @@ class OuterForm {
     pitch_ = (vectors | 1) * lanes_;
 
     int64_t element = static_cast<int64_t>(dtype_size(p_.acc_type));
+    // A in place: a plain load, exact row counts, and rows that don't fall into the same cache sets
+    direct_a_ = p_.a_plain && m_const_;
+    if (direct_a_ && p_.a_dense_k && !p_.a_row_stride.is_constant(0)) {
+      auto stride = p_.a_row_stride.as_constant();
+      if (!stride || (*stride * element % 2048 == 0 && mr_ > 6)) direct_a_ = false;
+    }
     // The panel of B that a tile reads stays in L1; if all of k makes it a few times that, L2 is fast enough
     // and there are no partial sums.
     int64_t kc_max = std::max<int64_t>(16, 28 * 1024 / (nr_ * element));
     if (auto k = product(p_.k.group_sizes).as_constant(); k && *k * nr_ * element <= 100 * 1024)
       kc_max = std::max(kc_max, *k);
-    k_box_ = make_box(p_.k, direct_b_ ? int64_t{1} << 30 : kc_max);
+    if (direct_b_) kc_max = direct_a_ ? int64_t{1} << 30 : 4096;  // nothing of k is in scratch, or A is
+    k_box_ = make_box(p_.k, kc_max);
     kc_ = k_box_.block * k_box_.suffix;
     one_block_ = k_box_.part == 0 && p_.k.group_sizes[0].as_constant() &&
                  *p_.k.group_sizes[0].as_constant() <= k_box_.block && *p_.k.group_sizes[0].as_constant() > 0;
@@ -168,12 +175,6 @@ class OuterForm {
     rows = std::min<int64_t>(rows, 256);
     mb_ = equal_ ? m / shares : std::max<int64_t>(mr_, (rows + mr_ - 1) / mr_ * mr_);
 
-    // A in place: a plain load, exact row counts, and rows that don't fall into the same cache sets
-    direct_a_ = p_.a_plain && m_const_;
-    if (direct_a_ && p_.a_dense_k && !p_.a_row_stride.is_constant(0)) {
-      auto stride = p_.a_row_stride.as_constant();
-      if (!stride || (*stride * element % 2048 == 0 && mr_ > 6)) direct_a_ = false;
-    }
     b_by_k_ = !direct_b_ && p_.b_dense_k && !p_.b_dense_n &&
               3 * k_runs(p_, k_box_, nullptr, &p_.b_access).back().size >= lanes_;
     a_by_m_ = !direct_a_ && p_.a_dense_m && !p_.a_dense_k;
