@@ -126,7 +126,8 @@ void Elaborator::build(const syntax::BlockDef& model, const syntax::TrainDef* tr
     const std::string name = !f.name.empty()             ? f.name
                              : model.results.size() == 1 ? "output"
                                                          : fmt::format("output{}", k);
-    section.names.insert_or_assign(std::string_view(f.name.empty() ? "output" : f.name), v);
+    // a view, not of a temporary: the key lives as long as the syntax tree
+    section.names.insert_or_assign(f.name.empty() ? std::string_view("output") : std::string_view(f.name), v);
     if (mode == Mode::kTrain) continue;
     func_->body.results.push_back(v.tensor);
     func_->result_names.push_back(name);
