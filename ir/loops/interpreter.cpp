@@ -32,7 +32,7 @@ struct Memory {
 
 class Interpreter {
  public:
-  Interpreter(const Kernel& k, const InterpretOptions& o) : k_(k), o_(o) {}
+  Interpreter(const Kernel& k, const LoopInterpretOptions& o) : k_(k), o_(o) {}
 
   Status run(std::span<void* const> buffers, std::span<const int64_t> params) {
     if (params.size() != k_.params.size())
@@ -323,7 +323,7 @@ class Interpreter {
   }
 
   const Kernel& k_;
-  const InterpretOptions& o_;
+  const LoopInterpretOptions& o_;
   std::map<std::string, int64_t, std::less<>> dims_;
   std::unordered_map<std::string, ScalarValue> values_;
   std::unordered_map<const ScalarNode*, ScalarValue> memo_;
@@ -337,7 +337,7 @@ class Interpreter {
 }  // namespace
 
 Status interpret_kernel(const Kernel& k, std::span<void* const> buffers, std::span<const int64_t> params,
-                        const InterpretOptions& options) {
+                        const LoopInterpretOptions& options) {
   return Interpreter(k, options).run(buffers, params);
 }
 

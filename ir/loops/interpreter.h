@@ -12,7 +12,7 @@
 
 namespace graphc {
 
-struct InterpretOptions {
+struct LoopInterpretOptions {
   bool check_races = true;
   bool reverse = false;  // parallel iterations in reverse order
 };
@@ -21,6 +21,6 @@ struct InterpretOptions {
 // Floats are computed in double and rounded only where they are stored to an argument (16-bit ones wherever
 // they are stored).
 Status interpret_kernel(const Kernel& k, std::span<void* const> buffers, std::span<const int64_t> params,
-                        const InterpretOptions& options = {});
+                        const LoopInterpretOptions& options = {});
 
 }  // namespace graphc

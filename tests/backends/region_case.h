@@ -18,6 +18,8 @@
 #include "backends/cpu/exec/cpu_exec.h"
 #include "ir/builder.h"
 #include "ir/interpret.h"
+#include "ir/loops/interpreter.h"
+#include "ir/loops/text.h"
 #include "passes/alias.h"
 #include "runtime/base/thread_pool.h"
 
@@ -68,10 +70,11 @@ class RegionCase {
   double tolerance = 4e-6;         // relative to 1 + the largest |value| of the result
   uint64_t seed = 1;
   std::vector<int> thread_counts = {1, 2, 3, 7};
-  std::vector<HostTensor> inputs;  // drawn if empty
-  std::vector<int> share;          // results that check() also writes over an operand; -1: none
-  int perturbations = 0;           // > 0: also forgiven is what rounding of operands explains
-  std::vector<HostTensor> want;    // after check(): the interpreter's results
+  std::vector<HostTensor> inputs;       // drawn if empty
+  std::vector<int> share;               // results that check() also writes over an operand; -1: none
+  int64_t interpreted_elements = 4000;  // up to so many the loop programs are interpreted, too
+  int perturbations = 0;                // > 0: also forgiven is what rounding of operands explains
+  std::vector<HostTensor> want;         // after check(): the interpreter's results
   std::vector<std::vector<double>> slack;
 
   std::vector<HostTensor> draw(const Sizes& sizes) {
@@ -149,6 +152,11 @@ class RegionCase {
     ASSERT_TRUE(result.ok()) << result.error().message;
     want = *std::move(result);
     for (int k = 0; k < perturbations; ++k) perturb(*bound, *func, in, k);
+    int64_t elements = 0;
+    for (const HostTensor& t : in) elements += t.size();
+    for (const HostTensor& t : want) elements += t.size();
+    if (elements <= interpreted_elements) interpret_loops(in, sizes);
+    if (::testing::Test::HasFailure()) return;
     std::vector<CpuFeatures> machines = {host_features().baseline()};
     if (host_features().avx512()) machines.push_back(host_features());
     for (const CpuFeatures& f : machines) {
@@ -179,6 +187,32 @@ class RegionCase {
         for (int threads : {1, 2})
           EXPECT_EQ(run(**exec, in, sizes, threads, true), first) << "other bits in place";
     }
+  }
+
+  // The loop programs in the interpreter that checks every access and finds races.
+  void interpret_loops(const std::vector<HostTensor>& in, const Sizes& sizes) {
+    SCOPED_TRACE("loop programs");
+    auto lowered = lower_region(*func_, {host_features().baseline(), "k"});
+    ASSERT_TRUE(lowered.ok()) << lowered.error().message;
+    std::vector<std::vector<std::byte>> operands, results, workspaces;
+    for (const HostTensor& t : in) operands.push_back(t.to_bytes());
+    for (size_t r = 0; r < want.size(); ++r) results.push_back(want[r].to_bytes());
+    for (auto& bytes : results) std::fill(bytes.begin(), bytes.end(), std::byte{0xA5});
+    for (const Dim& d : lowered->workspace_bytes)
+      workspaces.emplace_back(static_cast<size_t>(d.evaluate(sizes).value()), std::byte{0xA5});
+    std::vector<int64_t> symbols;
+    for (const SymbolDef& s : func_->symbols) symbols.push_back(sizes.at(s.name));
+    for (const KernelStep& step : lowered->steps) {
+      std::vector<void*> buffers;
+      for (const KernelArg& a : step.args)
+        buffers.push_back((a.kind == KernelArgKind::kOperand  ? operands
+                           : a.kind == KernelArgKind::kResult ? results
+                                                              : workspaces)[static_cast<size_t>(a.index)]
+                              .data());
+      Status s = interpret_kernel(step.kernel, buffers, symbols, {.check_races = true, .reverse = true});
+      ASSERT_TRUE(s.ok()) << s.error().message << "\n" << print_kernel(step.kernel);
+    }
+    for (size_t r = 0; r < results.size(); ++r) compare(r, results[r]);
   }
 
   // Notes how much results change if operands do by half a unit in the last place.

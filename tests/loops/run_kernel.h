@@ -119,7 +119,7 @@ inline void check_kernel(const Kernel& k, const Params& params, std::mt19937& ra
   ok = interpret_kernel(*parsed, p, v);
   ASSERT_TRUE(ok.ok()) << ok.error().message;
   p = pointers(backward);
-  InterpretOptions reverse;
+  LoopInterpretOptions reverse;
   reverse.reverse = true;
   ASSERT_TRUE(interpret_kernel(k, p, v, reverse).ok());
   for (size_t i = 0; i < expected.size(); ++i)

@@ -271,10 +271,16 @@ class OuterForm {
     panel_ = panel();
     if (part_ != Part::kMultiply && !direct_b_) {
       pack_b();
-      if (tail_ > 0) pack_tail();
+      if (tail_ > 0)
+        pack_tail();
+      else
+        zero_columns();
     }
     if (part_ == Part::kPack) return;
-    if (!direct_a_) pack_a();
+    if (!direct_a_) {
+      pack_a();
+      zero_rows();
+    }
     if (tail_ > 0) tail_columns();
     int64_t columns = tail_ > 0 ? p_.n_total.constant() - tail_ : nc_;
     int64_t full = columns / nr_, rest = columns - full * nr_;
@@ -301,6 +307,46 @@ class OuterForm {
   Dim first_tail() const { return p_.n_total - tail_; }
   // Elements of k in the current block.
   Dim k_left() const { return (p_.k.group_sizes[k_box_.part] - k0_) * k_box_.suffix; }
+
+  // Zeros where tiles reach past the last column: what is left in scratch could be slow to multiply.
+  void zero_columns() {
+    const int64_t full = nc_ / nr_, rest = (nc_ - full * nr_ + lanes_ - 1) / lanes_;
+    if (auto n = n_count_.as_constant(); n && *n == full * nr_ + rest * lanes_) return;
+    if (auto n = p_.n_total.as_constant(); n && *n % nr_ == 0 && nc_ % nr_ == 0) return;
+    b_.loop(
+        serial(), "kz", 0, kc_,
+        [&](Dim k) {
+          b_.loop(
+              vector(lanes_), "z", n_count_, full * nr_ + rest * lanes_,
+              [&](Dim j) { b_.k().store(bp_, {panel_ + k * pitch_ + j}, Expr::constant(0, p_.acc_type)); },
+              ceildiv(n_count_, nr_) * nr_);
+        },
+        k_left());
+  }
+  // The same of the last rows of A, if their number isn't known.
+  void zero_rows() {
+    if (m_const_) return;
+    Dim left = p_.m_total - m0_;
+    auto zero = [&](const Dim& at) { b_.k().store(ap_, {at}, Expr::constant(0, p_.acc_type)); };
+    if (a_by_m_) {
+      b_.loop(
+          serial(), "kz", 0, kc_,
+          [&](Dim k) {
+            b_.loop(
+                vector(lanes_), "z", left, mb_, [&](Dim i) { zero(k * a_pitch_ + i); },
+                ceildiv(left, mr_) * mr_);
+          },
+          k_left());
+    } else {
+      b_.loop(
+          serial(), "z", left, mb_,
+          [&](Dim i) {
+            b_.loop(
+                vector(lanes_), "kz", 0, kc_, [&](Dim k) { zero(i * a_pitch_ + k); }, k_left());
+          },
+          ceildiv(left, mr_) * mr_);
+    }
+  }
 
   // The tail's columns once more, each dense along k, behind the panel.
   void pack_tail() {
