@@ -118,8 +118,13 @@ class OuterForm {
       if (m_const_ && *m_const_ <= 256 && even < 4 && n_box_.suffix == 1 && *size % (4 * lanes_) == 0 &&
           *size >= 384 && product(p_.batch.group_sizes).is_constant(1))
         even = 4;
+      // a handful of rows and a long sum, as in a first layer's weight gradient
+      if (m_const_ && *m_const_ > 4 && *m_const_ <= 16 && blocks == 1 && n_box_.suffix == 1 &&
+          *size % lanes_ == 0 && *size > lanes_ && product(p_.batch.group_sizes).is_constant(1) &&
+          product(p_.k.group_sizes).as_constant().value_or(1 << 20) >= 4096)
+        even = std::min<int64_t>(4, *size / lanes_);
       int64_t block = (*size + even - 1) / even;
-      if (block * n_box_.suffix >= 128 || blocks > 1) n_box_.block = std::max<int64_t>(1, block);
+      if (block * n_box_.suffix >= 128 || blocks > 1 || even > 1) n_box_.block = std::max<int64_t>(1, block);
       if (n_box_.part + 1 == p_.n.count()) {
         int64_t unit = lanes_;
         n_box_.block = (n_box_.block + unit - 1) / unit * unit;
