@@ -277,7 +277,10 @@ class Reader {
     TensorType out{static_cast<DType>(t->dtype()), {}};
     if (!t->shape()) return out;
     if (t->shape()->size() > limits_.max_rank) return out_of_range("a rank");
-    for (const int64_t d : *t->shape()) {
+    // The verifier looks at the alignment of a vector's length, not of its 8-byte elements.
+    std::vector<int64_t> shape(t->shape()->size());
+    if (!shape.empty()) std::memcpy(shape.data(), t->shape()->Data(), shape.size() * sizeof(int64_t));
+    for (const int64_t d : shape) {
       if (d >= 0) {
         out.shape.emplace_back(d);
       } else {
