@@ -66,8 +66,11 @@ TEST(CpuContraction, Batched) {
 
 TEST(CpuContraction, SymbolicSizes) {
   Dim n = Dim::symbol("N"), t = Dim::symbol("T");
-  for (Sizes s :
-       {Sizes{{"N", 1}, {"T", 1}}, {{"N", 5}, {"T", 33}}, {{"N", 70}, {"T", 300}}, {{"N", 3}, {"T", 0}}}) {
+  for (Sizes s : {Sizes{{"N", 1}, {"T", 1}},
+                  {{"N", 5}, {"T", 33}},
+                  {{"N", 70}, {"T", 300}},
+                  {{"N", 3}, {"T", 0}},
+                  {{"N", 0}, {"T", 40}}}) {
     SCOPED_TRACE(::testing::Message() << s["N"] << " " << s["T"]);
     {
       RegionCase c("contraction");
@@ -95,6 +98,32 @@ TEST(CpuContraction, SymbolicSizes) {
     }
     if (HasFailure()) return;
   }
+}
+
+// The gradients of a strided convolution over a batch of unknown size, with an epilogue at the same index.
+TEST(CpuContraction, StridedGradientsOfSymbolicBatches) {
+  Dim n = Dim::symbol("N");
+  for (Sizes s : {Sizes{{"N", 1}}, {{"N", 3}}})
+    for (int64_t k : {1, 3}) {
+      Attrs attrs = {{"stride", Attr::ints({2, 2})},
+                     {"pad", Attr::ints({k / 2, k / 2, k / 2, k / 2})},
+                     {"dilation", Attr::ints({1, 1})},
+                     {"groups", Attr(1)},
+                     {"shape", Attr::dims({n, 20, 15, 14})}};
+      RegionCase c("contraction");
+      Value *dy = c.f32({n, 33, 8, 7}), *w = c.f32({33, 20, k, k}), *x = c.f32({n, 20, 15, 14});
+      Value* dx = c.b.create(ops::convolution_input_grad, {dy, w}, attrs);
+      Value* zero = c.b.full(0.0, DType::kF32);
+      c.result(c.b.where(c.b.compare(ScalarOp::kGt, x, zero), dx, zero));
+      c.result(c.b.add(dx, x));
+      c.check(s);
+      RegionCase d("contraction");
+      attrs["shape"] = Attr::dims({33, 20, k, k});
+      Value *x2 = d.f32({n, 20, 15, 14}), *dy2 = d.f32({n, 33, 8, 7}), *old = d.f32({33, 20, k, k});
+      d.result(d.b.sub(old, d.b.mul(d.b.create(ops::convolution_weight_grad, {x2, dy2}, attrs), 0.1)));
+      d.check(s);
+      if (HasFailure()) return;
+    }
 }
 
 TEST(CpuContraction, FewRowsOverSymbolicSums) {
@@ -184,7 +213,7 @@ TEST(CpuContraction, ConvolutionsInThreeDirections) {
 
 TEST(CpuContraction, SymbolicBatchAndImage) {
   Dim n = Dim::symbol("N"), h = Dim::symbol("H");
-  for (Sizes s : {Sizes{{"N", 1}, {"H", 5}}, {{"N", 3}, {"H", 20}}}) {
+  for (Sizes s : {Sizes{{"N", 1}, {"H", 5}}, {{"N", 3}, {"H", 20}}, {{"N", 0}, {"H", 20}}}) {
     Attrs attrs = {{"stride", Attr::ints({1, 1})},
                    {"pad", Attr::ints({1, 1, 1, 1})},
                    {"dilation", Attr::ints({1, 1})},

@@ -126,7 +126,8 @@ TEST(CpuWindow, PrologueAndEpilogue) {
 
 TEST(CpuWindow, SymbolicImage) {
   Dim n = Dim::symbol("N"), h = Dim::symbol("H");
-  for (Sizes s : {Sizes{{"N", 1}, {"H", 3}}, {{"N", 2}, {"H", 20}}, {{"N", 3}, {"H", 37}}}) {
+  for (Sizes s :
+       {Sizes{{"N", 1}, {"H", 3}}, {{"N", 2}, {"H", 20}}, {{"N", 3}, {"H", 37}}, {{"N", 0}, {"H", 9}}}) {
     SCOPED_TRACE(s["H"]);
     Pool p{{n, 2, h, h}, {3, 3}, {2, 2}, {1, 1, 1, 1}, {1, 1}};
     RegionCase c("window");
