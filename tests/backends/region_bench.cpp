@@ -96,13 +96,14 @@ int fail(const std::string& what) {
 int main(int argc, char** argv) {
   if (argc < 3)
     return fail(
-        "usage: region_bench FILE FUNC [--set NAME=VALUE] [--threads 2] [--repeat 10] [--cpu-time] [--text] "
+        "usage: region_bench FILE FUNC [--set NAME=VALUE] [--threads 2] [--repeat 10] [--cpu-time] [--avx2] [--text] "
         "[--loops] "
         "[--only SUBSTRING]");
   ElaborateOptions options;
   options.training = true;
   int threads = 2, repeat = 10;
   bool text = false, loops = false;
+  CpuFeatures features = host_features();
   std::string only, objects;
   for (int i = 3; i < argc; ++i) {
     std::string a = argv[i], next = i + 1 < argc ? argv[i + 1] : "";
@@ -114,6 +115,7 @@ int main(int argc, char** argv) {
     if (a == "--cpu-time") cpu_time = true;
     if (a == "--text") text = true;
     if (a == "--loops") loops = true;
+    if (a == "--avx2") features = host_features().baseline();
   }
   auto file = GraphFile::load(argv[1]);
   auto e = file->elaborate(options);
@@ -189,7 +191,7 @@ int main(int argc, char** argv) {
       for (const auto& a : func->body.args) k->bytes += static_cast<double>(bytes_of(a->type));
       for (const Value* v : func->body.results) k->bytes += static_cast<double>(bytes_of(v->type));
       double t = now();
-      auto blob = compile_region(*func, host_features());
+      auto blob = compile_region(*func, features);
       if (!blob.ok()) return fail(blob.error().message + "\n" + k->text);
       if (!objects.empty())
         std::ofstream(fmt::format("{}{}.o", objects, kinds.size()), std::ios::binary) << blob->object;
@@ -201,7 +203,7 @@ int main(int argc, char** argv) {
       k->compile_ms = 1000 * (now() - t);
       k->exec = *std::move(exec);
       if (loops) {
-        auto lowered = lower_region(*func, {host_features(), "k"});
+        auto lowered = lower_region(*func, {features, "k"});
         for (const KernelStep& s : lowered->steps) fmt::print("{}\n", print_kernel(s.kernel));
       }
       slot = std::move(k);

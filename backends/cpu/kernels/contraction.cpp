@@ -107,7 +107,6 @@ class OuterForm {
     n_box_ = make_box(p_.n, 1 << 30);
     auto n_const = product(p_.n.group_sizes).as_constant();
     direct_b_ = p_.b_dense_n && p_.n.count() == 1 && m_const_ && *m_const_ <= 4;
-    int registers = p_.registers;
     int64_t nc_max = direct_b_ ? 256 : 480;
     n_box_ = make_box(p_.n, nc_max);
     // an even number of blocks to share out, of no less than a few tiles each
@@ -149,6 +148,9 @@ class OuterForm {
     const int64_t m = m_const_ ? *m_const_ : 256, have = items.as_constant().value_or(4);
     const int64_t want = have >= 4 ? 1 : have >= 2 ? 2 : 4, shares = std::max(want, (m + 255) / 256);
     equal_ = m_const_ && m > 0 && m % shares == 0 && (shares == 1 || m / shares >= 32);
+    // Masks of guarded reads in the same kernel live across its loops: of 16 registers they would take some
+    // from the accumulators.
+    const int registers = p_.registers == 16 && !p_.b_plain && shares == 1 ? 14 : p_.registers;
     TileShape tile = choose_tile(equal_ ? m / shares : m_const_, columns, lanes_, registers);
     mr_ = tile.mr;
     nv_ = tile.nv;
