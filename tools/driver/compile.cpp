@@ -44,7 +44,13 @@ Status run_pipeline(Module& m, const std::string& model, const CompileOptions& o
   });
   PassManager passes = build_pipeline({.opt_level = options.opt_level});
   passes.options.verify_each = options.verify_each;
-  GC_CHECK(passes.run(m));
+  const std::unique_ptr<Module> before = clone(m);
+  if (Status s = passes.run(m); !s.ok()) {
+    if (s.error().code != ErrorCode::kInternal) return s;
+    passes.options.reproducer_dir = ".";
+    const Status again = passes.run(*before);
+    return again.ok() ? s : again;
+  }
   if (timings) *timings = passes.timings();
   return {};
 }

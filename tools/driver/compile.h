@@ -24,7 +24,7 @@ struct CompileOptions {
   std::map<std::string, std::string> set;
   int opt_level = 2;
   bool strict = false;  // what the target rejects is an error, not the reference's work
-  bool verify_each = false;
+  bool verify_each = true;  // the verifier after every pass: some ms
   std::string weights;      // a safetensors file whose tensors become initial values
   std::string weights_map;  // a file of WeightsMap rules; "": none
   int threads = 0;          // that compile; 0: one a CPU
@@ -42,7 +42,8 @@ struct CompiledModel {
 Result<CompiledModel> compile_file(const std::string& path, const CompileOptions& options);
 Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& options);
 
-// Runs the pass pipeline on the functions asked for; the others are dropped.
+// Runs the pass pipeline on the functions asked for; the others are dropped. After an internal error it runs
+// once more to leave a reproducer for graphc-opt in the current folder; the message names it.
 Status run_pipeline(Module& m, const std::string& model, const CompileOptions& options,
                     std::vector<PassManager::Timing>* timings = nullptr);
 

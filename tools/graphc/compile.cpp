@@ -14,7 +14,7 @@ namespace {
 struct Options {
   ModelArgs model;
   std::string output, emit;
-  bool train = false, verify = false;
+  bool train = false;
 };
 
 Result<std::string> emitted(const Options& o, const CompiledModel& m) {
@@ -37,9 +37,8 @@ Status run(const Options& o) {
   GC_CHECK(check_file(o.model.file));
   if (o.model.file.ends_with(".gcx"))
     return Error{ErrorCode::kUsage, fmt::format("'{}' is compiled already", o.model.file)};
-  GC_TRY(CompileOptions options,
+  GC_TRY(const CompileOptions options,
          compile_options(o.model, {.infer = true, .eval = o.train, .train = o.train}));
-  options.verify_each = o.verify;
   GC_TRY(const CompiledModel m, compile_file(o.model.file, options));
   print_warnings(m.warnings);
   if (!o.emit.empty()) {
@@ -76,7 +75,6 @@ void add_compile(CommandLine& program) {
               "where names or layouts differ: lines THEIRS = OURS [transpose]", "FILE")
       .flag("--train", o->train, "with the training and evaluation functions")
       .option("--emit", o->emit, "print what is made instead: core, loops, llvm or asm", "FORM")
-      .flag("--verify-each", o->verify, "verify the IR after every pass")
       .example("compile examples/mlp.graph -o mlp.gcx")
       .action([o] { return run(*o); });
 }
