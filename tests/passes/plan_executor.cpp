@@ -69,6 +69,10 @@ class Executor {
     const PlanBuffer& x = plan_.buffers[b];
     return x.home == PlanBuffer::kArena ? memory_.arena.data() + *x.offset : memory_.own[b].data();
   }
+  bool same(int b, const Bytes& want, const Dim& bytes) {
+    const size_t n = static_cast<size_t>(bytes.constant());
+    return n == 0 || std::memcmp(place(b), want.data(), n) == 0;
+  }
   static HostTensor tensor(const TensorType& t, const std::byte* at) {
     return HostTensor::from_bytes(t.dtype, *static_shape(t.shape), at);
   }
@@ -199,8 +203,7 @@ class Executor {
     for (size_t b = 0; b < plan_.buffers.size(); ++b) {
       const PlanBuffer& x = plan_.buffers[b];
       if (x.home != PlanBuffer::kOutput) continue;
-      if (std::memcmp(place(static_cast<int>(b)), apart_.at(root(f_.body.results[x.index])).data(),
-                      static_cast<size_t>(x.bytes.constant())) != 0)
+      if (!same(static_cast<int>(b), apart_.at(root(f_.body.results[x.index])), x.bytes.constant()))
         return fmt::format("output {} differs", x.index);
     }
     std::unordered_map<const Variable*, const Value*> last;
@@ -211,8 +214,7 @@ class Executor {
       if (x.home != PlanBuffer::kVariable) continue;
       auto it = last.find(x.variable);
       const Value* now = it == last.end() ? &x.variable->value : it->second;
-      if (std::memcmp(place(static_cast<int>(b)), apart_.at(now).data(),
-                      static_cast<size_t>(x.bytes.constant())) != 0)
+      if (!same(static_cast<int>(b), apart_.at(now), x.bytes.constant()))
         return fmt::format("@{} differs", x.variable->name);
       last.erase(x.variable);
     }
