@@ -150,7 +150,7 @@ class OuterForm {
     equal_ = m_const_ && m > 0 && m % shares == 0 && (shares == 1 || m / shares >= 32);
     // Masks of guarded reads in the same kernel live across its loops: of 16 registers they would take some
     // from the accumulators.
-    const int registers = p_.registers == 16 && !p_.b_plain && shares == 1 ? 14 : p_.registers;
+    const int registers = p_.registers - (!p_.b_plain && shares == 1 ? 2 : 0) - (p_.c_cost > 60 ? 4 : 0);
     TileShape tile = choose_tile(equal_ ? m / shares : m_const_, columns, lanes_, registers);
     mr_ = tile.mr;
     nv_ = tile.nv;

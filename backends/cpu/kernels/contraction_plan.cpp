@@ -67,6 +67,7 @@ Result<ContractionPlan> plan_contraction(const Func& region, const Node* core,
 
   // What A, B and the writer touch, every axis by itself.
   std::vector<std::string> b_vars, m_vars;
+  int64_t cost = 0;  // of the last trial
   auto trial = [&](auto&& body) -> Result<std::vector<Access>> {
     b_vars.clear();
     m_vars.clear();
@@ -77,6 +78,7 @@ Result<ContractionPlan> plan_contraction(const Func& region, const Node* core,
     Coords n = trial_coords(t.ranges(), f.n, "n", p.n_vars), k = trial_coords(t.ranges(), f.k, "k", p.k_vars);
     body(t, b, m, n, k);
     GC_TRY(KernelStep s, t.finish());
+    cost = body_cost(s.kernel);
     return accesses(s.kernel);
   };
   auto read = [](RegionBuilder& t, const Value* v, const ContractionPoint& at) {
@@ -99,6 +101,7 @@ Result<ContractionPlan> plan_contraction(const Func& region, const Node* core,
   GC_TRY(std::vector<Access> c_access, trial([&](RegionBuilder& t, Coords b, Coords m, Coords n, Coords k) {
            write_results(t, region, p, f.at_c(b, m, n), Expr::constant(1, p.acc_type));
          }));
+  p.c_cost = cost;
   std::vector<Access> ab = together(p.a_access, p.b_access);
   p.batch = collapse(f.batch, b_vars, together(ab, c_access));
   p.n = collapse(f.n, p.n_vars, p.b_access);

@@ -19,6 +19,7 @@ struct ContractionPlan {
   std::vector<int> results;              // all of the region's
   DType acc_type = DType::kF32;
   int registers = 32;
+  int64_t c_cost = 0;  // of the epilogue, once
 
   AxisGroups batch, n, k;  // n as B allows, k as A and B allow together, batch as all do
   Dim m_total, n_total;    // m runs as one axis
