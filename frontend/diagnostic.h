@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "frontend/source.h"
+#include "runtime/base/nearest.h"
 
 namespace graphc {
 
@@ -60,27 +61,6 @@ class Diagnostics {
   const SourceMap* sources_;
   std::vector<Diagnostic> all_;
   int errors_ = 0;
-};
-
-// Finds the known name nearest to a misspelt one (edit distance, transposition counts one); "" if none is
-// near.
-class NearestName {
- public:
-  explicit NearestName(std::string_view wanted) : wanted_(wanted) {}
-  void offer(std::string_view candidate);
-  template <class Range>
-  NearestName& offer_all(const Range& names) {
-    for (const auto& n : names) offer(n);
-    return *this;
-  }
-  const std::string& best() const { return best_; }
-  // "; did you mean 'relu'?" or ""
-  std::string hint() const;
-
- private:
-  std::string_view wanted_;
-  std::string best_;
-  int distance_ = 1 << 20;
 };
 
 }  // namespace graphc

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "backends/registry.h"
+#include "runtime/base/nearest.h"
 #include "runtime/base/result.h"
 #include "runtime/base/safetensors.h"
 #include "runtime/program.h"
@@ -165,8 +166,5 @@ class Context {
   std::vector<uint64_t> step_ns_, step_runs_;
   uint64_t run_id_ = 0;
 };
-
-// The name nearest to `name` for a message, "" if none is near.
-std::string nearest_name(std::string_view name, std::span<const std::string> known);
 
 }  // namespace graphc

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <numeric>
 
 #include "runtime/base/thread_pool.h"
 #include "runtime/executor.h"
@@ -36,28 +35,6 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, Backen
                                                  const LoadLimits& limits) {
   GC_TRY(Program p, load_program(path, limits));
   return create(std::move(p), registry);
-}
-
-std::string nearest_name(std::string_view name, std::span<const std::string> known) {
-  std::string best;
-  size_t best_distance = std::max<size_t>(1, (name.size() + 2) / 3) + 1;
-  std::vector<size_t> row;
-  for (const std::string& k : known) {
-    if (k.size() > 256 || name.size() > 256) continue;
-    row.resize(k.size() + 1);
-    std::iota(row.begin(), row.end(), size_t{0});
-    for (size_t i = 1; i <= name.size(); ++i) {
-      size_t diagonal = row[0];
-      row[0] = i;
-      for (size_t j = 1; j <= k.size(); ++j) {
-        const size_t up = row[j];
-        row[j] = std::min({row[j - 1] + 1, up + 1, diagonal + (name[i - 1] != k[j - 1])});
-        diagonal = up;
-      }
-    }
-    if (row[k.size()] < best_distance) best_distance = row[k.size()], best = k;
-  }
-  return best;
 }
 
 namespace {

@@ -16,6 +16,8 @@ ALLOWED = {
     "backends": {"runtime/base"},
     "backends/host": {"backends", "runtime/base"},
     "backends/reference": {"backends", "backends/host", "ir", "runtime/base"},
+    "backends/cuda/exec": {"backends", "backends/host", "runtime/base"},
+    "backends/cuda": {"backends", "backends/cuda/exec", "ir", "passes", "runtime/base"},
     "backends/cpu/exec": {"backends", "backends/host", "runtime/base"},
     "backends/cpu": {"backends", "backends/cpu/exec", "ir", "passes", "runtime/base"},
     "runtime": {"backends", "runtime/base"},

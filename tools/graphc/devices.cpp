@@ -1,12 +1,36 @@
 // graphc devices
 #include <fmt/format.h>
 
+#if GRAPHC_HAS_CUDA
+#include "backends/cuda/exec/libraries.h"
+#endif
 #include "runtime/base/thread_pool.h"
 #include "tools/driver/backends.h"
 #include "tools/graphc/session.h"
 
 namespace graphc::cli {
 namespace {
+
+#if GRAPHC_HAS_CUDA
+void print_cuda() {
+  const CudaLibraries& libraries = CudaLibraries::get();
+  const Result<std::vector<CudaCard>> cards = cuda_cards(libraries);
+  if (cards.ok()) {
+    for (const CudaCard& c : *cards)
+      fmt::print("cuda:{}  {}, {}, {} multiprocessors\n    {}\n", c.id, c.name,
+                 bytes_text(static_cast<double>(c.memory_bytes)), c.multiprocessors, c.arch);
+  } else {
+    fmt::print("cuda: no card: {}\n", cards.error().message);
+  }
+  for (const CudaLibrary* l : libraries.all())
+    if (l->loaded())
+      fmt::print("    {} {} ({})\n", l->name, l->version, l->path);
+    else if (l != &libraries.driver)
+      fmt::print("    {}\n", l->problem);
+}
+#else
+void print_cuda() { fmt::print("cuda: this graphc was built without the CUDA toolkit's headers\n"); }
+#endif
 
 Status run() {
   GC_TRY(const std::unique_ptr<BackendRegistry> backends, execution_backends(nullptr));
@@ -18,6 +42,7 @@ Status run() {
       fmt::print("\n    {}\n", d.arch);
     }
   }
+  print_cuda();
   const Result<std::string> compiler = find_cpu_compiler();
   fmt::print("compiler for the cpu: {}\n", compiler.ok() ? *compiler : "none; " + compiler.error().message);
   return {};

@@ -1,0 +1,10 @@
+# Writes OUT, a C++ file with the texts of FILES as raw strings.
+set(body "")
+set(count 0)
+foreach(file ${FILES})
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} text)
+  string(APPEND body "    {\"${name}\", R\"graphc~(${text})graphc~\"},\n")
+  math(EXPR count "${count} + 1")
+endforeach()
+file(WRITE ${OUT} "// Generated from backends/cuda/targets/*.txt.\n#include <cstddef>\n#include <string_view>\n#include <utility>\n\nnamespace graphc {\n\nextern const std::pair<std::string_view, std::string_view> kCudaProfiles[] = {\n${body}};\nextern const size_t kNumCudaProfiles = ${count};\n\n}  // namespace graphc\n")
