@@ -36,7 +36,7 @@ def main():
         assert "logits: f32[3, 10]" in run("graphc-run", "mlp.gcx", "--set", "N=3", **at)
 
         app = d / "app"
-        run(cmake, "-S", pathlib.Path(examples) / "embed", "-B", app, f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_BUILD_TYPE=Release")
+        run(cmake, "-G", "Ninja", "-S", pathlib.Path(examples) / "embed", "-B", app, f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_BUILD_TYPE=Release")
         run(cmake, "--build", app)
         printed = [float(x) for x in run(app / "embed", "mlp.gcx", "2", **at).split()]
         # the same through the program

@@ -90,6 +90,13 @@ Status start_session(Session& s, Program program, const ModelArgs& a, Backends b
   if (!a.max_memory.empty()) {
     GC_TRY(s.max_memory, parse_bytes(a.max_memory));
   }
+  for (const auto& [key, text] : program.meta.provenance) {
+    int64_t value = 0;
+    if (!key.starts_with("set.") ||
+        std::from_chars(text.data(), text.data() + text.size(), value).ec != std::errc() || value < 1)
+      continue;
+    s.settings[key.substr(4)] = value;
+  }
   s.pool = std::make_unique<ThreadPool>(a.threads);
   GC_TRY(const std::unique_ptr<BackendRegistry> registry, backends(s.pool.get()));
   GC_TRY(s.model, Model::create(std::move(program), *registry));

@@ -98,6 +98,14 @@ Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& op
   }
   p.meta.core_hash = source.core_hash;
   p.meta.provenance["model"] = out.model;
+  if (out.train)
+    for (const auto& [name, value] : out.train->settings) {
+      if (name != "epochs" && name != "batch")
+        return invalid(fmt::format("the recipe's `set {}` isn't known; there are: epochs, batch", name));
+      if (!value.is_int() || value.as_int() < 1)
+        return invalid(fmt::format("the recipe's `set {}` must be a whole number of at least 1", name));
+      p.meta.provenance["set." + name] = fmt::format("{}", value.as_int());
+    }
   if (!options.weights.empty()) GC_CHECK(apply_weights(p, options.weights, options.weights_map));
   return out;
 }

@@ -57,14 +57,6 @@ Result<Session> open_model(const ModelArgs& a, const FunctionSet& functions) {
   GC_TRY(CompiledModel compiled, compile_file(a.file, options));
   s.compile_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   print_warnings(compiled.warnings);
-  if (compiled.train)
-    for (const char* name : {"epochs", "batch"}) {
-      const auto it = compiled.train->settings.find(name);
-      if (it == compiled.train->settings.end()) continue;
-      if (!it->second.is_int() || it->second.as_int() < 1)
-        return invalid(fmt::format("the recipe's `set {}` must be a whole number of at least 1", name));
-      s.settings[name] = it->second.as_int();
-    }
   GC_CHECK(start_session(s, std::move(compiled.lowered.program), a, execution_backends));
   return s;
 }
