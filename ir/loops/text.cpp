@@ -1,5 +1,6 @@
 #include "ir/loops/text.h"
 
+#include <charconv>
 #include <cmath>
 #include <map>
 
@@ -68,28 +69,30 @@ class Printer {
     return n.type == DType::kF32 || n.type == DType::kI64 ? v : fmt::format("{}({})", dtype_name(n.type), v);
   }
 
+  // Prints broken expressions too: the verifier's messages show them.
   std::string expr(const Expr& e, bool operand = false) const {
+    if (!e) return "<missing>";
     const ScalarNode& n = *e;
+    const auto arg = [&](size_t i) { return i < n.args.size() ? n.args[i] : Expr(); };
     switch (n.op) {
       case ScalarOp::kConst: return number(n);
       case ScalarOp::kArg: return fmt::format("arg({})", n.int_value);
       case ScalarOp::kVar: return "%" + n.name;
-      case ScalarOp::kIndex: return fmt::format("index({})", n.index[0].to_string());
+      case ScalarOp::kIndex: return fmt::format("index({})", dims(n.index));
       case ScalarOp::kLoad: {
         std::string s = fmt::format("load {}[{}]", buffer(n.buffer), dims(n.index));
-        if (!n.guards.empty())
-          s += fmt::format(" where {} else {}", conditions(n.guards), number(*n.args[0]));
+        if (!n.guards.empty()) s += fmt::format(" where {} else {}", conditions(n.guards), expr(arg(0)));
         return s;
       }
       case ScalarOp::kCast:
         // f64(2.5) is a number: a cast of a constant keeps its cast apart
-        if (n.args[0].op() == ScalarOp::kConst)
-          return fmt::format("cast({}, {})", expr(n.args[0]), dtype_name(n.type));
-        return fmt::format("{}({})", dtype_name(n.type), expr(n.args[0]));
+        if (arg(0) && arg(0).op() == ScalarOp::kConst)
+          return fmt::format("cast({}, {})", expr(arg(0)), dtype_name(n.type));
+        return fmt::format("{}({})", dtype_name(n.type), expr(arg(0)));
       default: break;
     }
     if (std::string_view op = infix(n.op); !op.empty()) {
-      std::string s = fmt::format("{} {} {}", expr(n.args[0], true), op, expr(n.args[1], true));
+      std::string s = fmt::format("{} {} {}", expr(arg(0), true), op, expr(arg(1), true));
       return operand ? "(" + s + ")" : s;
     }
     std::string s;
@@ -244,6 +247,13 @@ class Parser {
     skip();
     return s_.substr(i_, t.size()) == t && (i_ + t.size() >= s_.size() || !word_char(s_[i_ + t.size()]));
   }
+  // The `if` of a guard; on the next line it is a statement of its own.
+  bool eat_guard() {
+    skip();
+    for (size_t j = i_; j > 0 && !word_char(s_[j - 1]) && s_[j - 1] != ')' && s_[j - 1] != ']'; --j)
+      if (s_[j - 1] == '\n') return false;
+    return eat_word("if");
+  }
   bool eat_word(std::string_view t) {
     if (!at_word(t)) return false;
     i_ += t.size();
@@ -294,7 +304,8 @@ class Parser {
       if (s_[i_] == '(') ++depth;
       bool stop = false;
       if (depth == 0)
-        for (std::string_view e : ends) stop |= s_.substr(i_, e.size()) == e;
+        for (std::string_view e : ends)
+          stop |= s_.substr(i_, e.size()) == e && (e != "step " || (i_ > b && s_[i_ - 1] == ' '));
       if (stop || s_[i_] == '\n') break;
       if (s_[i_] == ')' && depth-- == 0) break;
     }
@@ -369,12 +380,25 @@ class Parser {
     }
     std::string text(s_.substr(b, i_ - b));
     DType type = t ? *t : real ? DType::kF32 : DType::kI64;
-    if (is_float(type)) return Expr::constant(std::strtod(text.c_str(), nullptr), type);
-    if (real) return error(fmt::format("'{}' is no {}", text, dtype_name(type)));
-    if (text.size() > 20) return error("the integer is too large");
-    if (type == DType::kU64)
-      return Expr::int_constant(static_cast<int64_t>(std::strtoull(text.c_str(), nullptr, 10)), type);
-    return Expr::int_constant(static_cast<int64_t>(std::strtoll(text.c_str(), nullptr, 10)), type);
+    auto wrong = [&] {
+      i_ = b;
+      return error(fmt::format("'{}' is no {}", text, dtype_name(type)));
+    };
+    const char* end = text.data() + text.size();
+    if (is_float(type)) {
+      char* stop = nullptr;
+      double v = std::strtod(text.c_str(), &stop);
+      return stop == end ? Result<Expr>(Expr::constant(v, type)) : wrong();
+    }
+    if (real) return wrong();
+    int64_t v = 0;
+    uint64_t u = 0;
+    auto r =
+        type == DType::kU64 ? std::from_chars(text.data(), end, u) : std::from_chars(text.data(), end, v);
+    if (type == DType::kU64) v = static_cast<int64_t>(u);
+    bool fits = type == DType::kBool ? v == 0 || v == 1 : wrap_int(type, v) == v;
+    if (r.ec != std::errc() || r.ptr != end || !fits) return wrong();
+    return Expr::int_constant(v, type);
   }
 
   Result<Expr> primary(int depth) {
@@ -403,6 +427,8 @@ class Parser {
         GC_CHECK(expect("else"));
         GC_TRY(Expr o, number_or_typed(t));
         otherwise = is_float(t) ? o->float_value : static_cast<double>(o->int_value);
+        if (!is_float(t) && double_to_int(t, otherwise) != o->int_value)
+          return error("a load's alternative is an integer that a double can hold");
       }
       return Expr::load(b, t, std::move(ix), std::move(g), otherwise);
     }
@@ -421,9 +447,14 @@ class Parser {
     }
     if (auto t = dtype_from_name(f)) {
       if (at_number()) {
-        GC_TRY(Expr e, number(*t));
+        size_t save = i_;
+        auto e = number(*t);
+        if (e.ok() && eat(")")) return e;
+        i_ = save;  // f64(1.0 + %x) is a cast after all
+        GC_TRY(Expr whole, expr(depth + 1));
+        if (!e.ok() && whole.op() == ScalarOp::kConst) return e;
         GC_CHECK(expect(")"));
-        return e;
+        return Expr::make(ScalarOp::kCast, *t, {whole});
       }
       GC_TRY(Expr e, expr(depth + 1));
       GC_CHECK(expect(")"));
@@ -594,7 +625,7 @@ class Parser {
       GC_TRY(s->index, index());
       GC_CHECK(expect("="));
       GC_TRY(s->value, expr());
-      if (eat_word("if")) {
+      if (eat_guard()) {
         GC_TRY(s->guards, guards());
       }
       return ok_status();
@@ -617,8 +648,9 @@ class Parser {
       GC_TRY(s->b_index, index());
       GC_CHECK(expect("group"));
       GC_TRY(int64_t group, integer());
+      if (group < 1 || group > 64) return error("a dot's group is 1..64");
       s->group = static_cast<int>(group);
-      if (eat_word("if")) {
+      if (eat_guard()) {
         GC_TRY(s->guards, guards());
       }
       return ok_status();

@@ -73,6 +73,8 @@ class Verifier {
       values_.erase(n);
       ranges_.erase(n);
       lane_values_.erase(n);
+      alternatives_.erase(n);
+      depends_.erase(n);
       if (int id = k_.find_buffer(n); id >= 0) live_.erase(id);
       scope_.pop_back();
     }
@@ -119,7 +121,7 @@ class Verifier {
       if (b.kind == BufferKind::kRegister && elements > kMaxRegisters)
         return error(fmt::format("register buffer %{} has more than {} elements", b.name, kMaxRegisters));
       if (b.kind == BufferKind::kStack &&
-          elements * static_cast<int64_t>(dtype_size(b.type)) > kMaxStackBytes)
+          elements > kMaxStackBytes / static_cast<int64_t>(dtype_size(b.type)))
         return error(fmt::format("stack buffer %{} is larger than 256 KiB; use scratch", b.name));
       if (b.alias >= 0) {
         if (b.kind != BufferKind::kArg || b.alias >= static_cast<int>(i) ||
@@ -198,7 +200,7 @@ class Verifier {
       Dim v = ranges_.simplify(index[i]);
       all &= nonnegative(v, known) && nonnegative(n - 1 - v, known);
       // A guard may be what keeps it in bounds, so only an unguarded access can be shown to be wrong.
-      if (known.empty() && !loop_may_be_empty_) {
+      if (known.empty() && alternative_conditions_.empty() && !loop_may_be_empty_) {
         auto hi = ranges_.upper(v), lo = ranges_.lower(v);
         if ((hi && hi->is_constant() && hi->constant() < 0) || (lo && ranges_.provably_nonnegative(*lo - n)))
           return error(fmt::format("index {} of %{} is out of bounds 0..{}", index[i].to_string(), b.name,
@@ -251,13 +253,12 @@ class Verifier {
         });
         return d.uses(name) || depends || data;
       };
-      return std::any_of(index.begin(), index.end(), one) || std::any_of(guards.begin(), guards.end(), one) ||
-             std::any_of(conditions_.begin(), conditions_.end(), one);
+      auto any = [&](const std::vector<Dim>& ds) { return std::any_of(ds.begin(), ds.end(), one); };
+      return any(index) || any(guards) || any(conditions_) || any(alternative_conditions_);
     };
     if (vector_ && !private_.count(id) && !uses(vector_->name, true)) {
-      bool single = vector_->lo.is_constant() && vector_->hi[0].is_constant() &&
-                    vector_->hi[0].constant() - vector_->lo.constant() <= 1;
-      if (!single)
+      Dim extent = vector_->hi[0] - vector_->lo;
+      if (!extent.is_constant() || extent.constant() > 1)
         return error(fmt::format("all lanes of {} write the same element of %{}", vector_->name, b.name));
     }
     if (b.kind != BufferKind::kArg) return ok_status();
@@ -279,7 +280,10 @@ class Verifier {
 
   Status node(const Expr& e, std::unordered_map<const ScalarNode*, bool>& seen, bool* lanes, int depth) {
     if (!e) return error("an operand is missing");
-    if (depth > 2000) return error("an expression is nested more than 2000 deep");
+    if (depth > 2000) {
+      current_ = nullptr;  // too deep to be shown
+      return error("an expression is nested more than 2000 deep");
+    }
     if (auto it = seen.find(e.get()); it != seen.end()) {
       *lanes |= it->second;
       return ok_status();
@@ -452,10 +456,14 @@ class Verifier {
       auto b = bound(e->args[static_cast<size_t>(side)]);
       if (!b) continue;
       clamp(e->args[static_cast<size_t>(1 - side)], lo, hi);
-      if (e.op() == ScalarOp::kMax)
+      // the outer bound wins where the two contradict each other
+      if (e.op() == ScalarOp::kMax) {
         *lo = *b;
-      else
+        if (*hi && (*hi)->is_constant() && b->is_constant() && (*hi)->constant() < b->constant()) *hi = *b;
+      } else {
         *hi = *b;
+        if (lo->is_constant() && b->is_constant() && lo->constant() > b->constant()) *lo = *b;
+      }
       return;
     }
   }
@@ -513,11 +521,15 @@ class Verifier {
         conditions_.insert(conditions_.end(), s.guards.begin(), s.guards.end());
         GC_CHECK(block(s.body));
         conditions_.resize(n);
-        // the else branch knows nothing that could be said as one condition, but it is conditional
-        conditions_.push_back(Dim(-1) - s.guards[0]);
-        if (s.guards.size() > 1) conditions_.back() = Dim(-1);
+        // That one of several conditions fails proves nothing of an index, but it is conditional.
+        size_t alternatives = alternative_conditions_.size();
+        if (s.guards.size() == 1)
+          conditions_.push_back(Dim(-1) - s.guards[0]);
+        else
+          alternative_conditions_.insert(alternative_conditions_.end(), s.guards.begin(), s.guards.end());
         GC_CHECK(block(s.orelse));
         conditions_.resize(n);
+        alternative_conditions_.resize(alternatives);
         return ok_status();
       }
       case StmtKind::kFor: {
@@ -605,7 +617,8 @@ class Verifier {
   DimRanges ranges_;
   std::map<std::string, std::vector<std::pair<Dim, Dim>>> alternatives_;
   std::map<std::string, std::set<std::string>> depends_;  // loop variables whose bounds use others
-  std::vector<Dim> conditions_;
+  std::vector<Dim> conditions_;                           // of the ifs around: each is >= 0
+  std::vector<Dim> alternative_conditions_;               // of the else branches around: some of them is < 0
   std::vector<const Stmt*> parallel_;
   const Stmt* vector_ = nullptr;
   bool loop_may_be_empty_ = false;
