@@ -86,6 +86,7 @@ class Variables {
   friend class Context;
   Variables() = default;
   std::shared_ptr<const Model> model_;
+  HostMemory memory_;  // of all variables that aren't used where they lie in the artefact
   std::vector<Region> regions_;
 };
 

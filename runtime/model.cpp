@@ -39,6 +39,12 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, Backen
 
 namespace {
 
+// A constant is used where it lies in the artefact if kernels may rely on its alignment.
+bool in_artefact(const ProgramVariable& v) {
+  return v.kind == VariableRole::kConst && !v.data.empty() &&
+         reinterpret_cast<uintptr_t>(v.data.data()) % 64 == 0;
+}
+
 Error no_memory(std::string_view what, uint64_t bytes) {
   return {ErrorCode::kNoMemory, fmt::format("out of memory: {} needs {} bytes", what, bytes)};
 }
@@ -66,19 +72,28 @@ Result<std::shared_ptr<Variables>> Variables::create(std::shared_ptr<const Model
   const Program& p = v->model_->program();
   std::map<std::string, SafetensorsFile> files;
   v->regions_.resize(p.variables.size());
+  // All in one piece: a network's many tensors of less than a huge page share those then.
+  uint64_t total = 0;
+  for (size_t i = 0; i < p.variables.size(); ++i) {
+    GC_TRY(v->regions_[i].capacity, checked_bytes(p.variables[i].dtype, p.variables[i].shape));
+    if (in_artefact(p.variables[i])) continue;
+    const auto rounded = checked_add(v->regions_[i].capacity, 63);
+    const auto sum = rounded ? checked_add(total, *rounded / 64 * 64) : std::nullopt;
+    if (!sum) return invalid("the size of the variables overflows");
+    total = *sum;
+  }
+  v->memory_ = HostMemory::allocate(total);
+  if (!v->memory_.data()) return no_memory("the model's parameters and state", total);
+  std::byte* next = v->memory_.data();
   for (size_t i = 0; i < p.variables.size(); ++i) {
     const ProgramVariable& spec = p.variables[i];
     Region& r = v->regions_[i];
-    GC_TRY(const uint64_t bytes, checked_bytes(spec.dtype, spec.shape));
-    r.capacity = bytes;
-    // A constant is used where it lies in the artefact if kernels may rely on its alignment.
-    if (spec.kind == VariableRole::kConst && !spec.data.empty() &&
-        reinterpret_cast<uintptr_t>(spec.data.data()) % 64 == 0) {
+    const uint64_t bytes = r.capacity;
+    if (in_artefact(spec)) {
       r.data = const_cast<std::byte*>(spec.data.data());
     } else {
-      r.memory = HostMemory::allocate(bytes);
-      if (!r.memory.data()) return no_memory(fmt::format("variable '{}'", spec.name), bytes);
-      r.data = r.memory.data();
+      r.data = next;
+      next += (bytes + 63) / 64 * 64;
       if (!spec.external_file.empty()) {
         auto it = files.find(spec.external_file);
         if (it == files.end()) {

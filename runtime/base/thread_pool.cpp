@@ -30,9 +30,10 @@ void cpu_pause() {
 #endif
 }
 
-// About 30 us on a 3 GHz core: longer than the gap between two steps of a program, short enough to give a
-// shared core back.
-constexpr int kSpins = 1000;
+// 60 to 250 us, by processor: longer than the gap between two steps of a program and than most waits for the
+// other threads' last chunks (a sleep and a wake cost 50 us and more in a virtual machine), short enough to
+// give a shared core back.
+constexpr int kSpins = 5000;
 
 thread_local bool in_loop = false;
 
