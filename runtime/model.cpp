@@ -129,8 +129,8 @@ TensorRef Variables::get(size_t i) const { return {specs()[i].dtype, specs()[i].
 
 uint64_t Variables::bytes() const {
   uint64_t n = 0;
-  for (const Region& r : regions_)
-    if (r.memory.data()) n += r.capacity;
+  for (size_t i = 0; i < regions_.size(); ++i)
+    if (!in_artefact(specs()[i])) n += regions_[i].capacity;
   return n;
 }
 
