@@ -234,4 +234,14 @@ void KernelBuilder::if_then(std::vector<Dim> nonnegative, const std::function<vo
 
 Kernel KernelBuilder::finish() { return std::move(kernel_); }
 
+std::string_view reduce_op_name(ReduceOp op) {
+  constexpr std::string_view kNames[] = {"add", "mul", "max", "min"};
+  return kNames[static_cast<int>(op)];
+}
+
+std::string_view buffer_kind_name(BufferKind k) {
+  constexpr std::string_view kNames[] = {"arg", "scratch", "stack", "register"};
+  return kNames[static_cast<int>(k)];
+}
+
 }  // namespace graphc

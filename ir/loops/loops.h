@@ -80,6 +80,10 @@ struct LoopBuffer {
 enum class LoopKind : uint8_t { kSerial, kParallel, kVector, kUnroll };
 enum class ReduceOp : uint8_t { kAdd, kMul, kMax, kMin };
 
+// As text spells them: "scratch", "add".
+std::string_view buffer_kind_name(BufferKind k);
+std::string_view reduce_op_name(ReduceOp op);
+
 // How a loop runs. vector(16), vector(16, 4) (four chunks at a time), serial(), unrolled(), parallel().
 struct LoopSpec {
   LoopKind kind = LoopKind::kSerial;

@@ -266,7 +266,9 @@ bool survives(std::string_view text) {
   std::string printed = print_kernel(*kernel);
   auto again = parse_kernel(printed);
   EXPECT_TRUE(again.ok()) << again.error().message << "\n" << printed << "from\n" << text;
-  if (again.ok()) EXPECT_EQ(print_kernel(*again), printed);
+  if (again.ok()) {
+    EXPECT_EQ(print_kernel(*again), printed);
+  }
   Status verified = verify_kernel(*kernel);
   EXPECT_TRUE(verified.ok() || !verified.error().message.empty());
   return true;

@@ -19,6 +19,7 @@ struct UnaryCase {
   double ulp;
   double (*exact)(double);
 };
+void PrintTo(const UnaryCase& c, std::ostream* out) { *out << scalar_op_name(c.op); }
 
 double rsqrt_exact(double x) { return 1 / std::sqrt(x); }
 const UnaryCase kCases[] = {
