@@ -103,9 +103,9 @@ std::unique_ptr<Units> load_units(const std::string& path, std::string text) {
         units->diags->error(d.pos, fmt::format("the name {} is imported twice", quoted(d.name)));
     }
   }
-  for (const StdSource& s : std_sources()) {
-    const FileUnit* unit =
-        add_unit(*units, std::string(s.name), std::string(s.name), std::string(s.text), true);
+  for (const EmbeddedFile& s : std_sources()) {
+    const std::string name = "std/" + std::string(s.name);
+    const FileUnit* unit = add_unit(*units, name, name, std::string(s.text), true);
     for (const auto& [name, def] : unit->blocks) units->std_blocks[name] = {def, unit};
   }
   return units;

@@ -10,6 +10,7 @@
 
 #include "frontend/ast.h"
 #include "frontend/diagnostic.h"
+#include "runtime/base/embedded_file.h"
 
 namespace graphc {
 
@@ -52,9 +53,6 @@ std::unique_ptr<Units> load_units(const std::string& path, std::string text);
 void warn_unused(const FileUnit& unit, Diagnostics& diags);
 
 // The files of frontend/std, embedded at build time.
-struct StdSource {
-  std::string_view name, text;
-};
-std::vector<StdSource> std_sources();
+std::vector<EmbeddedFile> std_sources();
 
 }  // namespace graphc

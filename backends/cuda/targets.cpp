@@ -4,16 +4,14 @@
 #include <fmt/ranges.h>
 
 #include <charconv>
-#include <utility>
 
+#include "runtime/base/embedded_file.h"
 #include "runtime/base/file.h"
 #include "runtime/base/nearest.h"
 
 namespace graphc {
 
-// Made by the build from targets/*.txt: file stem and text, sorted.
-extern const std::pair<std::string_view, std::string_view> kCudaProfiles[];
-extern const size_t kNumCudaProfiles;
+std::vector<EmbeddedFile> cuda_profiles();  // targets/*.txt, embedded at build time, sorted
 
 namespace {
 
@@ -71,14 +69,13 @@ int CudaTarget::compute_capability() const {
 
 std::vector<std::string> CudaTarget::known() {
   std::vector<std::string> out;
-  for (size_t i = 0; i < kNumCudaProfiles; ++i) out.emplace_back(kCudaProfiles[i].first);
+  for (const EmbeddedFile& f : cuda_profiles()) out.emplace_back(f.name.substr(0, f.name.find('.')));
   return out;
 }
 
 Result<CudaTarget> CudaTarget::parse(std::string_view target) {
-  for (size_t i = 0; i < kNumCudaProfiles; ++i)
-    if (kCudaProfiles[i].first == target)
-      return parse_profile(kCudaProfiles[i].second, fmt::format("{}.txt", target));
+  for (const EmbeddedFile& f : cuda_profiles())
+    if (f.name.substr(0, f.name.find('.')) == target) return parse_profile(f.text, std::string(f.name));
   if (known_arch(target)) return generic(target);
   if (target.find('/') != std::string_view::npos || target.ends_with(".txt")) {
     const std::string path(target);
