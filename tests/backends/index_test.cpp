@@ -1,4 +1,6 @@
 // An index out of range is an error that names op and value; never a silent row, never other memory.
+#include <cstring>
+
 #include "tests/backends/region_case.h"
 
 namespace graphc {
@@ -61,6 +63,34 @@ TEST(CpuIndex, OfComputedIdsAndInTheScatter) {
   const Status s = run_with(c, {}, {t, ids_of({-1, 0, 5, 4, 2}, DType::kI64), u});
   ASSERT_FALSE(s.ok());
   EXPECT_EQ(s.error().message, "scatter_add: index 6 is outside 0..5");
+}
+
+// The bounds lie in workspace: memory that the caller plans where its size is known.
+TEST(CpuIndex, WorkspaceIsTheCallersIfItsSizeIsKnown) {
+  RegionCase c("map");
+  Value* table = c.f32({10, 4});
+  Value* ids = c.arg({DType::kI32, {3}});
+  c.result(c.b.create(ops::gather, {table, ids}, {{"axis", Attr(0)}}));
+  auto blob = compile_region(c.func(), host_features());
+  ASSERT_TRUE(blob.ok()) << blob.error().message;
+  auto exec = CpuExec::load(*std::move(blob));
+  ASSERT_TRUE(exec.ok()) << exec.error().message;
+  ASSERT_EQ((*exec)->planned_workspace_bytes(), 128u);
+  const std::vector<std::byte> rows(160);
+  const int32_t index[3] = {7, 2, 5};
+  std::byte out[48];
+  const int64_t table_shape[] = {10, 4}, ids_shape[] = {3}, out_shape[] = {3, 4};
+  const CpuExec::TensorRef in[] = {{const_cast<std::byte*>(rows.data()), table_shape},
+                                   {const_cast<int32_t*>(index), ids_shape}};
+  const CpuExec::TensorRef result{out, out_shape};
+  alignas(64) std::byte workspace[128] = {};
+  ThreadPool pool(1);
+  ASSERT_TRUE((*exec)->run(in, {&result, 1}, {}, {ThreadPool::c_parallel_for, &pool}, workspace).ok());
+  int64_t low, high;
+  std::memcpy(&low, workspace, 8);
+  std::memcpy(&high, workspace + 64, 8);
+  EXPECT_EQ(low, 2);
+  EXPECT_EQ(high, 7);
 }
 
 TEST(CpuIndex, NothingIsCheckedThatCannotFail) {

@@ -183,9 +183,10 @@ class RegionCase {
           EXPECT_EQ(got, first) << "other bits on " << threads << " threads";
         }
       }
-      if (std::any_of(share.begin(), share.end(), [](int k) { return k >= 0; }))
+      if (std::any_of(share.begin(), share.end(), [](int k) { return k >= 0; })) {
         for (int threads : {1, 2})
           EXPECT_EQ(run(**exec, in, sizes, threads, true), first) << "other bits in place";
+      }
     }
   }
 

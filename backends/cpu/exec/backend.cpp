@@ -152,8 +152,16 @@ gc_error* execute(gc_exec* raw, gc_stream*, const gc_run* run) {
     std::span<const int64_t> symbols;
     if (GC_HAS(gc_run, run, num_symbols)) symbols = {run->symbols, run->num_symbols};
     const gc_host* h = e.host.table;
+    std::span<std::byte> workspace;
+    if (run->workspace) {
+      const HostBuffer& b = host_buffer(run->workspace);
+      const uint64_t bytes = e.exec->planned_workspace_bytes();
+      if (run->workspace_offset > b.size || bytes > b.size - run->workspace_offset)
+        return e.host.error(GC_INVALID, "the workspace is smaller than exec_info asks for");
+      workspace = {b.data + run->workspace_offset, bytes};
+    }
     return e.host.error(e.exec->run({refs.data(), run->num_in}, {refs.data() + run->num_in, run->num_out},
-                                    symbols, {h->parallel_for, h->ctx}));
+                                    symbols, {h->parallel_for, h->ctx}, workspace));
   });
 }
 
@@ -187,9 +195,9 @@ gc_plugin_api make_cpu_table(const CpuCompiler* compiler) {
   t.claim = claim;
   t.compile = compile;
   t.exec_destroy = [](gc_exec* e) { delete &exec_of(e); };
-  t.exec_info = [](gc_exec*, gc_exec_info* info) -> gc_error* {
-    info->workspace_bytes = 0;
-    info->workspace_align = 1;
+  t.exec_info = [](gc_exec* e, gc_exec_info* info) -> gc_error* {
+    info->workspace_bytes = exec_of(e).exec->planned_workspace_bytes();
+    info->workspace_align = 64;
     info->flags = 0;
     return nullptr;
   };

@@ -91,8 +91,20 @@ Result<std::unique_ptr<CpuExec>> CpuExec::load(CpuBlob blob) {
   return e;
 }
 
+uint64_t CpuExec::planned_workspace_bytes() const {
+  uint64_t total = 0;
+  for (const CpuSize& e : blob_.workspace_bytes) {
+    if (!e.valid(0)) return 0;  // needs a symbol
+    const auto bytes = e.evaluate({});
+    if (!bytes || *bytes < 0 || *bytes > int64_t{1} << 46) return 0;  // run says so
+    total += (static_cast<uint64_t>(*bytes) + 63) / 64 * 64;
+  }
+  return total;
+}
+
 Status CpuExec::run(std::span<const TensorRef> operands, std::span<const TensorRef> results,
-                    std::span<const int64_t> symbols, const Parallel& parallel) const {
+                    std::span<const int64_t> symbols, const Parallel& parallel,
+                    std::span<std::byte> planned) const {
   if (operands.size() != blob_.operands.size() || results.size() != blob_.results.size() ||
       symbols.size() != blob_.symbols.size())
     return invalid(fmt::format("called with {} operands, {} results and {} sizes instead of {}, {} and {}",
@@ -126,9 +138,9 @@ Status CpuExec::run(std::span<const TensorRef> operands, std::span<const TensorR
     offsets[i] = total;
     total += (static_cast<size_t>(*bytes) + 63) / 64 * 64;
   }
-  char* workspace = nullptr;
-  if (total > 0) {
-    workspace = static_cast<char*>(workspace_memory.get(total));
+  std::byte* workspace = planned.data();
+  if (total > planned.size()) {
+    workspace = static_cast<std::byte*>(workspace_memory.get(total));
     if (!workspace)
       return Error{ErrorCode::kNoMemory, fmt::format("no memory for a workspace of {} bytes", total)};
   }

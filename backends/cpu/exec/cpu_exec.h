@@ -1,6 +1,6 @@
-// A loaded executable: kernels in memory and the steps that call them. Immutable; run may be called from several
-// threads at a time. A warm run allocates nothing: scratch and workspace memory belong to the threads and
-// grow to what was ever needed.
+// A loaded executable: kernels in memory and the steps that call them. Immutable; run may be called from
+// several threads at a time. A warm run allocates nothing: scratch and workspace memory belong to the threads
+// and grow to what was ever needed.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,8 @@ class CpuExec {
  public:
   // How the steps' ranges are shared out: gc_host.parallel_for.
   struct Parallel {
-    void (*run)(void* ctx, int64_t n, int64_t grain, void (*body)(void* arg, int64_t b, int64_t e), void* arg);
+    void (*run)(void* ctx, int64_t n, int64_t grain, void (*body)(void* arg, int64_t b, int64_t e),
+                void* arg);
     void* ctx;
   };
   struct TensorRef {
@@ -26,9 +27,14 @@ class CpuExec {
   static Result<std::unique_ptr<CpuExec>> load(CpuBlob blob);
 
   const CpuBlob& blob() const { return blob_; }
-  // Operands and results in order, dense; symbols in the blob's order. Shapes are checked.
+  // Of all workspaces together, if that doesn't depend on a symbol, so that it can be planned; else 0.
+  uint64_t planned_workspace_bytes() const;
+  // Operands and results in order, dense; symbols in the blob's order. Shapes are checked. `workspace`:
+  // 64-byte aligned; where it is smaller than what is needed (sizes depend on symbols), memory of the calling
+  // thread is used instead.
   Status run(std::span<const TensorRef> operands, std::span<const TensorRef> results,
-             std::span<const int64_t> symbols, const Parallel& parallel) const;
+             std::span<const int64_t> symbols, const Parallel& parallel,
+             std::span<std::byte> workspace = {}) const;
 
  private:
   CpuBlob blob_;
