@@ -19,7 +19,6 @@ struct Options {
   ModelArgs model;
   std::vector<std::string> inputs;
   int repeat = 0, warmup = 3, top = 10;
-  double seconds = 1;
   bool json = false, profile = false, train = false;
 };
 
@@ -57,8 +56,7 @@ Status run(const Options& o, const Opener& opener) {
   for (int i = 0; i < std::max(1, o.warmup); ++i) GC_CHECK(context->run());
   std::vector<double> ms;
   const Clock::time_point begin = Clock::now();
-  while (o.repeat > 0 ? static_cast<int>(ms.size()) < o.repeat
-                      : seconds_since(begin) < o.seconds || ms.size() < 5) {
+  while (o.repeat > 0 ? static_cast<int>(ms.size()) < o.repeat : seconds_since(begin) < 1 || ms.size() < 5) {
     const Clock::time_point t = Clock::now();
     GC_CHECK(context->run());
     ms.push_back(1000 * seconds_since(t));
