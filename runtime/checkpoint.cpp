@@ -96,7 +96,7 @@ Result<CheckpointInfo> load_checkpoint(const std::string& path, Variables* varia
         fmt::format("'{}' was written by another program (the model, its training recipe or --set changed); "
                     "to start from its weights use --weights instead of --resume",
                     path));
-  GC_CHECK(variables->load(file, path, /*params_only=*/false));
+  GC_CHECK(variables->load(file, path));
   return info;
 }
 

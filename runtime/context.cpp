@@ -304,12 +304,10 @@ Status Context::set_input(std::string_view name, const TensorRef& value) {
     if (function_->inputs[i].name == name) return set_input(i, value);
     known.push_back(function_->inputs[i].name);
   }
-  const std::string near = nearest_name(name, known);
   std::string all;
   for (const std::string& k : known) all += (all.empty() ? "'" : ", '") + k + "'";
-  return invalid(fmt::format("there is no input '{}'{}; the model has {}", name,
-                             near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near),
-                             all.empty() ? "none" : all));
+  return invalid(fmt::format("there is no input '{}'; the model has {}{}", name, all.empty() ? "none" : all,
+                             nearest_hint(name, known)));
 }
 
 Status Context::set_input(size_t i, const TensorRef& value) {
@@ -350,7 +348,7 @@ Status Context::set_symbol(std::string_view name, int64_t value) {
 
 Status Context::grow(Region& region, uint64_t bytes, std::string_view what) {
   if (region.data && bytes <= region.capacity) return {};
-  const uint64_t now = memory_bytes() - region.capacity;
+  const uint64_t now = memory_bytes() - region.capacity + variables_->bytes();
   if (bytes > options_.max_memory_bytes || now > options_.max_memory_bytes - bytes)
     return Error{ErrorCode::kNoMemory, fmt::format("{} needs {} bytes, beside {} in use; the budget is {}",
                                                    what, bytes, now, options_.max_memory_bytes)};

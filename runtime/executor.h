@@ -60,6 +60,7 @@ struct Region {
 struct VariablesOptions {
   uint64_t seed = 0;  // of the initialisers, and the value of a variable "rng.seed"
   ThreadPool* pool = nullptr;
+  uint64_t max_memory_bytes = uint64_t{1} << 40;  // what would need more is an error before it is allocated
 };
 
 // Storage of a program's variables: parameters, state, constants.
@@ -76,9 +77,9 @@ class Variables {
   // Sets variable i; dtype and shape must agree.
   Status set(size_t i, const TensorRef& value);
   // By name from a safetensors file. Float dtypes are converted; anything else that doesn't fit is an error,
-  // and so are unknown and missing names, with the nearest known one. params_only: state (optimizer,
-  // counters) may be missing.
-  Status load(const SafetensorsFile& file, const std::string& path, bool params_only);
+  // and so are unknown and missing names, with the nearest known one. What a checkpoint
+  // holds; other weights go through apply_weights (weights.h).
+  Status load(const SafetensorsFile& file, const std::string& path);
   // Parameters and state, for a checkpoint; views of the storage.
   std::vector<SafetensorsTensor> saved() const;
 
@@ -91,7 +92,7 @@ class Variables {
 };
 
 struct ContextOptions {
-  uint64_t max_memory_bytes = uint64_t{1} << 40;  // inputs, outputs and arena
+  uint64_t max_memory_bytes = uint64_t{1} << 40;  // variables, inputs, outputs and arena
   bool profile = false;                           // time every step
 };
 

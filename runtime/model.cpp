@@ -82,6 +82,10 @@ Result<std::shared_ptr<Variables>> Variables::create(std::shared_ptr<const Model
     if (!sum) return invalid("the size of the variables overflows");
     total = *sum;
   }
+  if (total > options.max_memory_bytes)
+    return Error{ErrorCode::kNoMemory,
+                 fmt::format("the model's parameters and state need {} bytes; the budget is {}", total,
+                             options.max_memory_bytes)};
   v->memory_ = HostMemory::allocate(total);
   if (!v->memory_.data()) return no_memory("the model's parameters and state", total);
   std::byte* next = v->memory_.data();
@@ -144,20 +148,16 @@ Status Variables::set(size_t i, const TensorRef& value) {
   return {};
 }
 
-Status Variables::load(const SafetensorsFile& file, const std::string& path, bool params_only) {
+Status Variables::load(const SafetensorsFile& file, const std::string& path) {
   std::vector<std::string> known, given;
   for (const ProgramVariable& v : specs())
     if (v.kind != VariableRole::kConst) known.push_back(v.name);
   for (const SafetensorsTensor& t : file.tensors()) given.push_back(t.name);
-  const auto hint = [](std::string_view name, std::span<const std::string> names) {
-    const std::string near = nearest_name(name, names);
-    return near.empty() ? std::string() : fmt::format("; did you mean '{}'?", near);
-  };
   // All is checked before anything is written, so that a failed load changes nothing.
   for (const SafetensorsTensor& t : file.tensors()) {
     const int64_t i = model_->program().variable(t.name);
     if (i < 0 || specs()[i].kind == VariableRole::kConst)
-      return invalid(fmt::format("'{}': the model has no '{}'{}", path, t.name, hint(t.name, known)));
+      return invalid(fmt::format("'{}': the model has no '{}'{}", path, t.name, nearest_hint(t.name, known)));
     const ProgramVariable& spec = specs()[i];
     const bool convertible = t.dtype == spec.dtype || (is_float(t.dtype) && is_float(spec.dtype));
     if (!convertible || t.shape != spec.shape)
@@ -165,9 +165,8 @@ Status Variables::load(const SafetensorsFile& file, const std::string& path, boo
                                  type_string(t.dtype, t.shape), type_string(spec.dtype, spec.shape)));
   }
   for (const ProgramVariable& v : specs()) {
-    if (v.kind == VariableRole::kConst || (params_only && v.kind != VariableRole::kParam)) continue;
-    if (!file.find(v.name))
-      return invalid(fmt::format("'{}' lacks '{}'{}", path, v.name, hint(v.name, given)));
+    if (v.kind != VariableRole::kConst && !file.find(v.name))
+      return invalid(fmt::format("'{}' lacks '{}'{}", path, v.name, nearest_hint(v.name, given)));
   }
   for (const SafetensorsTensor& t : file.tensors()) {
     const int64_t i = model_->program().variable(t.name);

@@ -185,7 +185,7 @@ class Trainer {
                        .interactive = o_.interactive,
                        .confusion = false,
                        .interrupted = nullptr,
-                       .max_memory_bytes = o_.max_memory_bytes};
+                       .max_memory_bytes = o_.max_memory_bytes - context_->memory_bytes()};
       GC_TRY(const EvalResult v, evaluate(model_, variables_, data_.val, eval));
       result_.val = v.metrics;
       line += "  " + format_metrics(result_.val, "val_");

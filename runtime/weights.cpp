@@ -84,10 +84,6 @@ std::string permuted(Bytes data, size_t size, const std::vector<int64_t>& in, co
   return out;
 }
 
-std::string hint(const std::string& near) {
-  return near.empty() ? std::string() : fmt::format("; did you mean '{}'?", near);
-}
-
 // The file's tensors in the model's words.
 Result<std::vector<Given>> rename(const SafetensorsFile& file, const std::string& path,
                                   const WeightsMap* map) {
@@ -122,7 +118,7 @@ Result<std::vector<Given>> rename(const SafetensorsFile& file, const std::string
       for (const SafetensorsTensor& t : file.tensors()) names.push_back(t.name);
       return invalid(fmt::format("{}:{}: nothing in '{}' is named '{}' (or an earlier line takes it){}",
                                  map->name(), rule.line, path, rule.theirs,
-                                 hint(nearest_name(rule.theirs, names))));
+                                 nearest_hint(rule.theirs, names)));
     }
   std::sort(out.begin(), out.end(), [](const Given& a, const Given& b) { return a.ours < b.ours; });
   for (size_t i = 1; i < out.size(); ++i)
@@ -222,7 +218,7 @@ Status apply_weights(Program& program, const std::string& path, const WeightsMap
     if (i < 0 && (g.ours.starts_with("opt.") || g.ours.starts_with("rng."))) continue;
     if (i < 0 || program.variables[static_cast<size_t>(i)].kind == VariableRole::kConst)
       return invalid(
-          fmt::format("'{}': the model has no '{}'{}", path, g.shown, hint(nearest_name(g.ours, known))));
+          fmt::format("'{}': the model has no '{}'{}", path, g.shown, nearest_hint(g.ours, known)));
     ProgramVariable& v = program.variables[static_cast<size_t>(i)];
     const bool convertible = t.dtype == v.dtype || (is_float(t.dtype) && is_float(v.dtype));
     if (!convertible || g.shape != v.shape)
@@ -245,7 +241,7 @@ Status apply_weights(Program& program, const std::string& path, const WeightsMap
   for (const ProgramVariable& v : program.variables)
     if (v.kind == VariableRole::kParam && !std::binary_search(names.begin(), names.end(), v.name))
       return invalid(
-          fmt::format("'{}' lacks the parameter '{}'{}", path, v.name, hint(nearest_name(v.name, names))));
+          fmt::format("'{}' lacks the parameter '{}'{}", path, v.name, nearest_hint(v.name, names)));
   program.keep_alive.push_back(std::move(file));
   return {};
 }

@@ -47,8 +47,8 @@ void NearestName::offer(std::string_view c) {
 
 std::string NearestName::hint() const { return best_.empty() ? "" : "; did you mean '" + best_ + "'?"; }
 
-std::string nearest_name(std::string_view name, std::span<const std::string> known) {
-  return NearestName(name).offer_all(known).best();
+std::string nearest_hint(std::string_view name, std::span<const std::string> known) {
+  return NearestName(name).offer_all(known).hint();
 }
 
 }  // namespace graphc

@@ -31,7 +31,7 @@ class NearestName {
   int distance_ = 1 << 20;
 };
 
-// "" if none is near.
-std::string nearest_name(std::string_view name, std::span<const std::string> known);
+// NearestName(name).offer_all(known).hint()
+std::string nearest_hint(std::string_view name, std::span<const std::string> known);
 
 }  // namespace graphc

@@ -49,9 +49,7 @@ struct Spec {
     if (options.empty()) return {};
     known.insert(known.end(), {"drop_last", "part", "split", "limit"});
     const std::string& name = options.begin()->first;
-    const std::string near = nearest_name(name, known);
-    return bad(fmt::format("there is no option '{}'{}", name,
-                           near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+    return bad(fmt::format("there is no option '{}'{}", name, nearest_hint(name, known)));
   }
 };
 
@@ -171,9 +169,8 @@ Result<DataSources> open(const std::string& text, Want want) {
     out.val.set = make_shapes(o);
   } else {
     const std::vector<std::string> kinds{"idx", "shapes"};
-    const std::string near = nearest_name(s.kind, kinds);
     return s.bad(fmt::format("unknown kind '{}'{}; there are idx:DIR and shapes", s.kind,
-                             near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+                             nearest_hint(s.kind, kinds)));
   }
   if (split > 0) {
     out.val.set = split_of(out.train.set, split, true);

@@ -119,11 +119,6 @@ void keep_standard_streams() {
     if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) (void)!::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 
-std::string hint(const std::string& typed_name, const std::vector<std::string>& known) {
-  const std::string near = nearest_name(typed_name, known);
-  return near.empty() ? "" : fmt::format("; did you mean '{}'?", near);
-}
-
 std::vector<std::string> option_names(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::Option* o : app.get_options()) {
@@ -140,14 +135,14 @@ std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
   for (const std::string& word : command.remaining()) {
     const std::string name = word.substr(0, word.find('='));
     if (word.size() > 1 && word[0] == '-')
-      return fmt::format("there is no option '{}'{}", name, hint(name, option_names(command)));
+      return fmt::format("there is no option '{}'{}", name, nearest_hint(name, option_names(command)));
   }
   if (chosen.empty()) {
     std::vector<std::string> commands;
     for (const CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; }))
       commands.push_back(c->get_name());
     for (const std::string& word : app.remaining())
-      return fmt::format("there is no command '{}'{}", word, hint(word, commands));
+      return fmt::format("there is no command '{}'{}", word, nearest_hint(word, commands));
     return "a command is missing";
   }
   for (const std::string& word : command.remaining())

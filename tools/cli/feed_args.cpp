@@ -75,10 +75,8 @@ Status set_inputs(Context& context, const Session& session, const std::vector<st
   for (const TensorSpec& t : f.inputs) known.push_back(t.name);
   for (const auto& [name, value] : given)
     if (std::find(known.begin(), known.end(), name) == known.end()) {
-      const std::string near = nearest_name(name, known);
-      return invalid(fmt::format("--input {}: the model has no input of this name{}; it has: {}", name,
-                                 near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
-                                 fmt::join(known, ", ")));
+      return invalid(fmt::format("--input {}: the model has no input of this name; it has: {}{}", name,
+                                 fmt::join(known, ", "), nearest_hint(name, known)));
     }
   Sizes sizes(session.model->program(), session.sizes);
   std::map<std::string, TensorData> files;

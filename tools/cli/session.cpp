@@ -100,7 +100,8 @@ Status start_session(Session& s, Program program, const ModelArgs& a, Backends b
   s.pool = std::make_unique<ThreadPool>(a.threads);
   GC_TRY(const std::unique_ptr<BackendRegistry> registry, backends(s.pool.get()));
   GC_TRY(s.model, Model::create(std::move(program), *registry));
-  GC_TRY(s.variables, Variables::create(s.model, {.seed = a.seed, .pool = s.pool.get()}));
+  GC_TRY(s.variables, Variables::create(
+                          s.model, {.seed = a.seed, .pool = s.pool.get(), .max_memory_bytes = s.max_memory}));
   return {};
 }
 

@@ -43,7 +43,7 @@ Status run_pipeline(Module& m, const std::string& model, const CompileOptions& o
     return std::none_of(parts.begin(), parts.end(), [&](const Part& p) { return p.func == f->name; });
   });
   PassManager passes = build_pipeline({.opt_level = options.opt_level});
-  passes.options.verify_each = options.verify_each;
+  passes.options.verify_each = true;  // some ms
   const std::unique_ptr<Module> before = clone(m);
   if (Status s = passes.run(m); !s.ok()) {
     if (s.error().code != ErrorCode::kInternal) return s;

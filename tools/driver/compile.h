@@ -24,7 +24,6 @@ struct CompileOptions {
   std::map<std::string, std::string> set;
   int opt_level = 2;
   bool strict = false;  // what the target rejects is an error, not the reference's work
-  bool verify_each = true;  // the verifier after every pass: some ms
   std::string weights;      // a safetensors file whose tensors become initial values
   std::string weights_map;  // a file of WeightsMap rules; "": none
   int threads = 0;          // that compile; 0: one a CPU
