@@ -32,6 +32,7 @@ typedef struct gc_stream gc_stream;
 typedef struct gc_event gc_event;
 typedef struct gc_exec gc_exec;
 typedef struct gc_comm gc_comm;
+typedef struct gc_captured gc_captured;
 
 /* error codes */
 enum {
@@ -47,7 +48,9 @@ enum {
 };
 /* gc_device_info.kind */
 enum { GC_DEVICE_CPU = 1, GC_DEVICE_GPU = 2, GC_DEVICE_OTHER = 3 };
-/* bits of gc_device_info.memspaces; `space` of buf_alloc is the bit's number */
+/* bits of gc_device_info.memspaces; `space` of buf_alloc is the bit's number. HOST: the device computes on host memory
+ * (buf_import of GC_EXTERNAL_HOST). PINNED: host memory that is fast to copy; its address is what buf_export says
+ * (GC_EXTERNAL_HOST), and may be given to copy as src_host or dst_host. */
 enum { GC_MEM_HOST = 1, GC_MEM_DEVICE = 2, GC_MEM_PINNED = 4 };
 /* gc_external.kind */
 enum { GC_EXTERNAL_HOST = 1, GC_EXTERNAL_DEVICE = 2, GC_EXTERNAL_DMABUF = 3 };
@@ -181,6 +184,8 @@ typedef struct gc_plugin_api {
   /*R*/ void (*buf_free)(gc_device *, gc_buffer *); /* the host guarantees it is idle; imported memory stays */
   gc_error *(*buf_import)(gc_device *, const gc_external *, gc_buffer **);
   gc_error *(*buf_export)(gc_device *, gc_buffer *, gc_external *);
+  /* On a stream: in its order, and host memory named here stays as it is until the stream has passed the copy. Without
+   * one: done when it returns, after all that was put on the device's streams before. */
   /*R*/ gc_error *(*copy)(gc_device *, gc_stream *, const gc_copy *);
 
   /* all NULL: the device is synchronous, streams are NULL */
@@ -201,6 +206,10 @@ typedef struct gc_plugin_api {
   gc_error *(*exec_check)(gc_device *, gc_span blob); /* GC_STALE: compile again */
   gc_error *(*exec_load)(gc_device *, gc_span blob, const gc_graph *weights, gc_exec **);
   /*R*/ gc_error *(*execute)(gc_exec *, gc_stream *, const gc_run *);
+
+  /* The workspace an execute with these values of the executable's symbols needs; exec_info's figure is what it needs
+   * whatever they are. NULL: that figure is the whole need. The alignment is exec_info's. */
+  gc_error *(*exec_workspace)(gc_exec *, const int64_t *symbols, size_t num_symbols, uint64_t *bytes);
 } gc_plugin_api;
 
 /* Extensions, by name and version. */
@@ -222,6 +231,17 @@ typedef struct gc_ext_emit { /* "graphc.emit", 1: what a graph is compiled to, a
   const char *forms; /* comma-separated: "loops,llvm,asm" */
   gc_error *(*emit)(gc_device *, const gc_graph *, const char *form, const gc_sink *);
 } gc_ext_emit;
+/* What is put on a stream between begin and end is recorded and not done; launch does it all again, with the pointers,
+ * sizes and symbols of then. Buffers that it names live longer than the capture. Nothing may be allocated, and no event
+ * waited for, while a stream is recording. end always ends the recording: after an error of a call in between as well,
+ * when it gives NULL and an error. GC_UNIMPLEMENTED from begin or end: this can't be captured, run it plainly. */
+typedef struct gc_ext_capture { /* "graphc.capture", 1 */
+  size_t struct_size;
+  gc_error *(*begin)(gc_stream *);
+  gc_error *(*end)(gc_stream *, gc_captured **);
+  gc_error *(*launch)(gc_captured *, gc_stream *);
+  void (*destroy)(gc_captured *); /* the host guarantees that no launch of it is under way */
+} gc_ext_capture;
 
 /* The only exported symbol of a shared library; must not allocate, throw, or touch hardware. NULL: refuses the version. */
 typedef const gc_plugin_api *(*gc_plugin_entry_fn)(uint32_t host_major, uint32_t host_minor);
