@@ -9,7 +9,7 @@ namespace {
 Status run_with(RegionCase& c, const Sizes& sizes, std::vector<HostTensor> in) {
   auto blob = compile_region(c.func(), host_features());
   if (!blob.ok()) return blob.error();
-  auto decoded = decode_blob(encode_blob(*blob));
+  auto decoded = decode_blob(encode_blob(*blob), "cpu");
   if (!decoded.ok()) return decoded.error();
   auto exec = CpuExec::load(*std::move(decoded));
   if (!exec.ok()) return exec.error();

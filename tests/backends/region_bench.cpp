@@ -18,7 +18,7 @@
 
 #include "backends/cpu/compile.h"
 #include "backends/cpu/exec/cpu_exec.h"
-#include "backends/cpu/kernels/contraction_form.h"
+#include "backends/kernels/contraction_form.h"
 #include "frontend/frontend.h"
 #include "ir/builder.h"
 #include "ir/loops/text.h"
@@ -96,7 +96,8 @@ int fail(const std::string& what) {
 int main(int argc, char** argv) {
   if (argc < 3)
     return fail(
-        "usage: region_bench FILE FUNC [--set NAME=VALUE] [--threads 2] [--repeat 10] [--cpu-time] [--avx2] [--text] "
+        "usage: region_bench FILE FUNC [--set NAME=VALUE] [--threads 2] [--repeat 10] [--cpu-time] [--avx2] "
+        "[--text] "
         "[--loops] "
         "[--only SUBSTRING]");
   ElaborateOptions options;
@@ -194,8 +195,9 @@ int main(int argc, char** argv) {
       auto blob = compile_region(*func, features);
       if (!blob.ok()) return fail(blob.error().message + "\n" + k->text);
       if (!objects.empty())
-        std::ofstream(fmt::format("{}{}.o", objects, kinds.size()), std::ios::binary) << blob->object;
-      for (const CpuBlob::Step& s : blob->steps)
+        std::ofstream(fmt::format("{}{}.o", objects, kinds.size()), std::ios::binary)
+            << blob->images[0].bytes;
+      for (const KernelBlob::Step& s : blob->steps)
         k->what = fmt::format("{}/{} {}", s.extent.evaluate({}).value_or(0), s.grain.evaluate({}).value_or(0),
                               k->what);
       auto exec = CpuExec::load(*std::move(blob));

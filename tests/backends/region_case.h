@@ -165,10 +165,10 @@ class RegionCase {
       ASSERT_TRUE(blob.ok()) << blob.error().message;
       std::vector<int64_t> values;
       for (const SymbolDef& d : func_->symbols) values.push_back(sizes.at(d.name));
-      for (const CpuBlob::Step& step : blob->steps)
+      for (const KernelBlob::Step& step : blob->steps)
         EXPECT_LE(step.scratch_bytes.evaluate(values).value_or(1 << 30), 16 << 20) << "scratch of a thread";
       std::string bytes = encode_blob(*blob);
-      auto decoded = decode_blob(bytes);
+      auto decoded = decode_blob(bytes, "cpu");
       ASSERT_TRUE(decoded.ok()) << decoded.error().message;
       auto exec = CpuExec::load(*std::move(decoded));
       ASSERT_TRUE(exec.ok()) << exec.error().message;

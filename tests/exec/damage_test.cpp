@@ -29,7 +29,7 @@ std::string resealed(std::string blob) {
 }
 
 TEST(Executable, HandMadeOneRuns) {
-  const auto decoded = decode_blob(encode_blob(hand_blob()));
+  const auto decoded = decode_blob(encode_blob(hand_blob()), "cpu");
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   const auto exec = CpuExec::load(*decoded);
   ASSERT_TRUE(exec.ok()) << exec.error().message;
@@ -48,15 +48,15 @@ TEST(Executable, EveryPrefixAndFlipOfABlobIsNoticed) {
   const std::string good = encode_blob(hand_blob());
   ASSERT_EQ(resealed(good), good);
   for (size_t n = 0; n < good.size(); ++n)
-    ASSERT_FALSE(decode_blob(std::string_view(good).substr(0, n)).ok()) << n;
-  EXPECT_FALSE(decode_blob(good + '\0').ok());
+    ASSERT_FALSE(decode_blob(std::string_view(good).substr(0, n), "cpu").ok()) << n;
+  EXPECT_FALSE(decode_blob(good + '\0', "cpu").ok());
   std::mt19937_64 rng(2);
   for (int k = 0; k < 10000; ++k) {
     std::string bad = good;
     for (uint64_t flips = 1 + rng() % 4; flips > 0; --flips)
       bad[rng() % bad.size()] ^= static_cast<char>(1 << rng() % 8);
     if (bad != good) {
-      ASSERT_FALSE(decode_blob(bad).ok());
+      ASSERT_FALSE(decode_blob(bad, "cpu").ok());
     }
   }
 }
@@ -68,27 +68,27 @@ TEST(Executable, FlipsUnderARightChecksumAreHarmless) {
   for (int k = 0; k < 20000; ++k) {
     std::string bad = good;
     // half of them in front of the object, which is most of the bytes
-    const size_t end = k % 2 ? bad.size() : bad.size() - hand_blob().object.size();
+    const size_t end = k % 2 ? bad.size() : bad.size() - hand_blob().images[0].bytes.size();
     for (uint64_t flips = 1 + rng() % 3; flips > 0; --flips) {
       const size_t at = 48 + rng() % (end - 48);
       bad[at] = rng() % 2 ? static_cast<char>(bad[at] ^ 1 << rng() % 8) : static_cast<char>(rng());
     }
-    auto blob = decode_blob(resealed(bad));
+    auto blob = decode_blob(resealed(bad), "cpu");
     if (!blob.ok()) continue;
     ++decoded;
     const int64_t symbols[8] = {5, 7, 1, 0, 1000000, 3, 2, 4};
-    for (const CpuBlob::Step& s : blob->steps) {
-      for (const CpuBlob::Arg& a : s.args) {
-        ASSERT_LT(a.index, a.kind == CpuBlob::kOperand  ? blob->operands.size()
-                           : a.kind == CpuBlob::kResult ? blob->results.size()
-                                                        : blob->workspace_bytes.size());
+    for (const KernelBlob::Step& s : blob->steps) {
+      for (const KernelBlob::Arg& a : s.args) {
+        ASSERT_LT(a.index, a.kind == KernelBlob::kOperand  ? blob->operands.size()
+                           : a.kind == KernelBlob::kResult ? blob->results.size()
+                                                           : blob->workspace_bytes.size());
       }
-      for (const CpuSize* e : {&s.extent, &s.grain, &s.scratch_bytes}) {
+      for (const SizeProgram* e : {&s.extent, &s.grain, &s.scratch_bytes}) {
         ASSERT_TRUE(e->valid(blob->symbols.size()));
         if (blob->symbols.size() <= 8) (void)e->evaluate(symbols);
       }
     }
-    const std::vector<CpuBlob::Step> steps = blob->steps;
+    const std::vector<KernelBlob::Step> steps = blob->steps;
     const auto exec = CpuExec::load(*std::move(blob));
     loaded += exec.ok();
   }
@@ -192,7 +192,7 @@ TEST(Executable, SizeProgramsAreChecked) {
   for (int k = 0; k < 100000; ++k) {
     std::vector<int64_t> words(rng() % 12);
     for (int64_t& w : words) w = rng() % 8 ? static_cast<int64_t>(rng() % 6) : static_cast<int64_t>(rng());
-    const CpuSize e(words);
+    const SizeProgram e(words);
     if (!e.valid(2)) continue;
     ++valid;
     const int64_t symbols[] = {static_cast<int64_t>(rng()), static_cast<int64_t>(rng() % 3)};
@@ -200,9 +200,9 @@ TEST(Executable, SizeProgramsAreChecked) {
   }
   EXPECT_GT(valid, 1000);
   std::vector<int64_t> deep;
-  for (int i = 0; i < 65; ++i) deep.insert(deep.end(), {CpuSize::kPush, 1});
-  for (int i = 0; i < 64; ++i) deep.push_back(CpuSize::kAdd);
-  EXPECT_FALSE(CpuSize(deep).valid(0));
+  for (int i = 0; i < 65; ++i) deep.insert(deep.end(), {SizeProgram::kPush, 1});
+  for (int i = 0; i < 64; ++i) deep.push_back(SizeProgram::kAdd);
+  EXPECT_FALSE(SizeProgram(deep).valid(0));
 }
 
 }  // namespace

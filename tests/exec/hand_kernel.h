@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/exec/blob.h"
+#include "backends/host/kernel_blob.h"
 
 namespace graphc {
 
@@ -89,21 +89,22 @@ class HandObject {
 };
 
 // in, out: f32[N]
-inline CpuBlob hand_blob() {
-  CpuBlob b;
-  b.features = "avx2,fma";
+inline KernelBlob hand_blob() {
+  KernelBlob b;
+  b.backend = "cpu";
+  b.target = "avx2,fma";
   b.symbols = {"N"};
-  const CpuSize n({CpuSize::kSymbol, 0});
+  const SizeProgram n({SizeProgram::kSymbol, 0});
   b.operands = {{DType::kF32, {n}}};
   b.results = {{DType::kF32, {n}}};
-  b.workspace_bytes = {CpuSize({CpuSize::kPush, 4, CpuSize::kSymbol, 0, CpuSize::kMul})};
-  CpuBlob::Step s;
+  b.workspace_bytes = {SizeProgram({SizeProgram::kPush, 4, SizeProgram::kSymbol, 0, SizeProgram::kMul})};
+  KernelBlob::Step s;
   s.kernel = "scale";
-  s.args = {{CpuBlob::kOperand, 0}, {CpuBlob::kResult, 0}};
+  s.args = {{KernelBlob::kOperand, 0}, {KernelBlob::kResult, 0}};
   s.extent = n;
-  s.grain = CpuSize({CpuSize::kPush, 7});
+  s.grain = SizeProgram({SizeProgram::kPush, 7});
   b.steps = {s};
-  b.object = HandObject().bytes();
+  b.images.push_back({"", HandObject().bytes()});
   return b;
 }
 

@@ -16,10 +16,11 @@ ALLOWED = {
     "backends": {"runtime/base"},
     "backends/host": {"backends", "runtime/base"},
     "backends/reference": {"backends", "backends/host", "ir", "runtime/base"},
+    "backends/kernels": {"backends/host", "ir", "runtime/base"},
     "backends/cuda/exec": {"backends", "backends/host", "runtime/base"},
-    "backends/cuda": {"backends", "backends/cuda/exec", "ir", "passes", "runtime/base"},
+    "backends/cuda": {"backends", "backends/cuda/exec", "backends/host", "backends/kernels", "ir", "passes", "runtime/base"},
     "backends/cpu/exec": {"backends", "backends/host", "runtime/base"},
-    "backends/cpu": {"backends", "backends/cpu/exec", "ir", "passes", "runtime/base"},
+    "backends/cpu": {"backends", "backends/cpu/exec", "backends/host", "backends/kernels", "ir", "passes", "runtime/base"},
     "runtime": {"backends", "runtime/base"},
 }
 # an include of this kind may stand only in these folders; headers of the .h kind nowhere else at all

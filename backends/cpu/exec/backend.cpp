@@ -27,7 +27,7 @@ gc_error* no_compiler(const HostPlugin& host) {
   return host.error(GC_UNIMPLEMENTED, "this program runs artefacts and has no compiler for the cpu");
 }
 
-gc_error* finish(const HostPlugin& host, CpuBlob blob, bool keep, gc_exec** out) {
+gc_error* finish(const HostPlugin& host, KernelBlob blob, bool keep, gc_exec** out) {
   auto e = std::make_unique<Exec>();
   e->host = host;
   if (keep) e->blob = encode_blob(blob);
@@ -103,7 +103,7 @@ const void* extension(gc_plugin*, const char* name, uint32_t version) {
 gc_error* load(gc_device* d, gc_span bytes, const gc_graph*, gc_exec** out) {
   const HostPlugin& host = host_plugin(d);
   return guarded(host, [&]() -> gc_error* {
-    auto blob = decode_blob({static_cast<const char*>(bytes.data), bytes.size});
+    auto blob = decode_blob({static_cast<const char*>(bytes.data), bytes.size}, "cpu");
     if (!blob.ok()) return host.error(blob.error());
     return finish(host, *std::move(blob), false, out);
   });
@@ -118,7 +118,7 @@ gc_error* save(gc_exec* raw, const gc_sink* sink) {
 }
 
 // Fills `out` from the tensors; nullptr, or what is wrong.
-const char* to_refs(const gc_tensor* tensors, size_t n, const std::vector<CpuBlob::Tensor>& types,
+const char* to_refs(const gc_tensor* tensors, size_t n, const std::vector<KernelBlob::Tensor>& types,
                     CpuExec::TensorRef* out) {
   for (size_t i = 0; i < n; ++i) {
     const gc_tensor& t = tensors[i];
@@ -139,7 +139,7 @@ const char* to_refs(const gc_tensor* tensors, size_t n, const std::vector<CpuBlo
 
 gc_error* execute(gc_exec* raw, gc_stream*, const gc_run* run) {
   const Exec& e = exec_of(raw);
-  const CpuBlob& blob = e.exec->blob();
+  const KernelBlob& blob = e.exec->blob();
   return guarded(e.host, [&]() -> gc_error* {
     if (run->num_in != blob.operands.size() || run->num_out != blob.results.size())
       return e.host.error(GC_INVALID, "the number of tensors isn't that of the graph");

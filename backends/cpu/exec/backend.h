@@ -6,9 +6,9 @@
 //   GC_TRY(DeviceExec e, cpu->load(blob));
 #pragma once
 
-#include "backends/cpu/exec/blob.h"
 #include "backends/cpu/exec/features.h"
 #include "backends/graphc_plugin.h"
+#include "backends/host/kernel_blob.h"
 
 namespace graphc {
 
@@ -17,7 +17,7 @@ struct CpuCompiler {
   uint32_t ir_version;
   // How many nodes the graph has, if all of it can be compiled; kUnsupported with the reason otherwise.
   Result<size_t> (*claim)(gc_span ir, const CpuFeatures& features);
-  Result<CpuBlob> (*compile)(gc_span ir, const CpuFeatures& features);
+  Result<KernelBlob> (*compile)(gc_span ir, const CpuFeatures& features);
   // form: "loops", "llvm" or "asm"
   Result<std::string> (*emit)(gc_span ir, const CpuFeatures& features, std::string_view form);
 };

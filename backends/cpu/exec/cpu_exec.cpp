@@ -70,8 +70,8 @@ void run_part(void* arg, int64_t begin, int64_t end) {
 
 }  // namespace
 
-Result<std::unique_ptr<CpuExec>> CpuExec::load(CpuBlob blob) {
-  GC_TRY(CpuFeatures needed, CpuFeatures::parse(blob.features));
+Result<std::unique_ptr<CpuExec>> CpuExec::load(KernelBlob blob) {
+  GC_TRY(CpuFeatures needed, CpuFeatures::parse(blob.target));
   auto missing = host_features().missing(needed);
   if (!missing.empty()) {
     std::string names;
@@ -79,21 +79,21 @@ Result<std::unique_ptr<CpuExec>> CpuExec::load(CpuBlob blob) {
     return unsupported(fmt::format("made for another machine: this one lacks {}", names));
   }
   auto e = std::make_unique<CpuExec>();
-  GC_TRY(e->image_, KernelImage::load(blob.object));
-  for (const CpuBlob::Step& s : blob.steps) {
+  if (blob.images.size() != 1) return invalid("the executable must have one image");
+  GC_TRY(e->image_, KernelImage::load(blob.images[0].bytes));
+  for (const KernelBlob::Step& s : blob.steps) {
     KernelFn fn = e->image_.find(s.kernel);
     if (!fn) return invalid(fmt::format("the executable has no kernel '{}'", s.kernel));
     e->kernels_.push_back(fn);
   }
-  blob.object.clear();
-  blob.object.shrink_to_fit();
+  blob.images.clear();
   e->blob_ = std::move(blob);
   return e;
 }
 
 uint64_t CpuExec::planned_workspace_bytes() const {
   uint64_t total = 0;
-  for (const CpuSize& e : blob_.workspace_bytes) {
+  for (const SizeProgram& e : blob_.workspace_bytes) {
     if (!e.valid(0)) return 0;  // needs a symbol
     const auto bytes = e.evaluate({});
     if (!bytes || *bytes < 0 || *bytes > int64_t{1} << 46) return 0;  // run says so
@@ -146,13 +146,13 @@ Status CpuExec::run(std::span<const TensorRef> operands, std::span<const TensorR
   }
   void* buffers[kMaxBuffers];
   for (size_t i = 0; i < blob_.steps.size(); ++i) {
-    const CpuBlob::Step& s = blob_.steps[i];
+    const KernelBlob::Step& s = blob_.steps[i];
     if (s.args.size() > kMaxBuffers) return invalid("a kernel has more than 4096 arguments");
     for (size_t a = 0; a < s.args.size(); ++a) {
       uint32_t at = s.args[a].index;
-      buffers[a] = s.args[a].kind == CpuBlob::kOperand  ? operands[at].data
-                   : s.args[a].kind == CpuBlob::kResult ? results[at].data
-                                                        : workspace + offsets[at];
+      buffers[a] = s.args[a].kind == KernelBlob::kOperand  ? operands[at].data
+                   : s.args[a].kind == KernelBlob::kResult ? results[at].data
+                                                           : workspace + offsets[at];
     }
     auto extent = s.extent.evaluate(symbols), scratch = s.scratch_bytes.evaluate(symbols);
     int64_t grain = std::max<int64_t>(1, s.grain.evaluate(symbols).value_or(1));
@@ -166,7 +166,7 @@ Status CpuExec::run(std::span<const TensorRef> operands, std::span<const TensorR
       parallel.run(parallel.ctx, *extent, grain, run_part, &call);
     if (call.no_memory)
       return Error{ErrorCode::kNoMemory, fmt::format("no memory for {} bytes of scratch a thread", *scratch)};
-    for (const CpuBlob::IndexCheck& c : blob_.checks) {
+    for (const KernelBlob::IndexCheck& c : blob_.checks) {
       if (c.step != i) continue;
       int64_t low, high;
       if (std::max(offsets[c.low], offsets[c.high]) + sizeof low > total)

@@ -6,8 +6,8 @@
 #include <memory>
 #include <span>
 
-#include "backends/cpu/exec/blob.h"
 #include "backends/cpu/exec/kernel_image.h"
+#include "backends/host/kernel_blob.h"
 
 namespace graphc {
 
@@ -24,9 +24,9 @@ class CpuExec {
     std::span<const int64_t> shape;
   };
 
-  static Result<std::unique_ptr<CpuExec>> load(CpuBlob blob);
+  static Result<std::unique_ptr<CpuExec>> load(KernelBlob blob);
 
-  const CpuBlob& blob() const { return blob_; }
+  const KernelBlob& blob() const { return blob_; }
   // Of all workspaces together, if that doesn't depend on a symbol, so that it can be planned; else 0.
   uint64_t planned_workspace_bytes() const;
   // Operands and results in order, dense; symbols in the blob's order. Shapes are checked. `workspace`:
@@ -37,7 +37,7 @@ class CpuExec {
              std::span<std::byte> workspace = {}) const;
 
  private:
-  CpuBlob blob_;
+  KernelBlob blob_;
   KernelImage image_;
   std::vector<KernelFn> kernels_;  // per step
 };

@@ -20,6 +20,7 @@
 #include <fmt/format.h>
 
 #include "backends/cpu/kernels/contraction_outer.h"
+#include "backends/cpu/kernels/lowering.h"
 
 namespace graphc {
 

@@ -9,6 +9,7 @@
 //       for each NR rows of B (they stay in L1), for each MR rows of A: reduce MR * NR products over k
 //     epilogue by the writer
 #include "backends/cpu/kernels/contraction_plan.h"
+#include "backends/cpu/kernels/lowering.h"
 
 namespace graphc {
 namespace {

@@ -1,5 +1,6 @@
 // Blocks, tiles and epilogue of the outer form.
 #include "backends/cpu/kernels/contraction_outer.h"
+#include "backends/cpu/kernels/lowering.h"
 
 namespace graphc {
 

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "backends/cpu/kernels/contraction_plan.h"
+#include "backends/cpu/kernels/lowering.h"
 
 namespace graphc {
 

@@ -1,4 +1,5 @@
 #include "backends/cpu/kernels/contraction_plan.h"
+#include "backends/cpu/kernels/lowering.h"
 
 #include <fmt/format.h>
 

@@ -6,9 +6,10 @@
 #include <unordered_set>
 #include <vector>
 
-#include "backends/cpu/kernels/contraction_form.h"
-#include "backends/cpu/kernels/region_builder.h"
+#include "backends/cpu/kernels/lowering.h"
 #include "backends/cpu/kernels/schedule.h"
+#include "backends/kernels/contraction_form.h"
+#include "backends/kernels/region_builder.h"
 
 namespace graphc {
 

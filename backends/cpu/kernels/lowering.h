@@ -8,46 +8,14 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "backends/cpu/exec/features.h"
+#include "backends/cpu/kernels/lowering.h"
+#include "backends/kernels/lowered_region.h"
 #include "ir/graph.h"
-#include "ir/loops/loops.h"
 #include "runtime/base/result.h"
 
 namespace graphc {
-
-// Where an argument of a kernel comes from.
-enum class KernelArgKind : uint8_t { kOperand, kResult, kWorkspace };
-struct KernelArg {
-  KernelArgKind kind = KernelArgKind::kOperand;
-  int index = 0;
-  friend bool operator==(const KernelArg&, const KernelArg&) = default;
-};
-
-struct KernelStep {
-  Kernel kernel;
-  std::vector<KernelArg> args;  // one per argument buffer of the kernel
-  // Iterations of the collapsed parallel range that are worth handing to a thread at once. Depends on shapes
-  // only. A range of at most `grain` runs on the calling thread.
-  Dim grain = 1;
-};
-
-// After step `step` the i64 in workspace `low` must be at least 0 and that in `high` less than `size`: they are
-// the bounds of what `op` is about to index with.
-struct IndexCheck {
-  int step = 0;
-  int low = 0, high = 0;
-  Dim size;
-  std::string op;
-};
-
-// The kernels of a region. A workspace buffer is memory that the steps of one run share.
-struct LoweredRegion {
-  std::vector<KernelStep> steps;
-  std::vector<Dim> workspace_bytes;  // per workspace buffer, multiples of 64
-  std::vector<IndexCheck> checks;
-};
 
 struct LowerOptions {
   CpuFeatures features;

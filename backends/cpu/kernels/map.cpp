@@ -1,8 +1,9 @@
 // Template "map": every element of every result by itself. Axes that all accesses allow to run as one are
 // collapsed; the innermost runs as vectors with a masked tail, the others and chunks of the innermost in
 // parallel. A map that transposes runs in tiles, so that both sides use whole cache lines.
-#include "backends/cpu/kernels/region_builder.h"
+#include "backends/cpu/kernels/lowering.h"
 #include "backends/cpu/kernels/schedule.h"
+#include "backends/kernels/region_builder.h"
 
 namespace graphc {
 namespace {

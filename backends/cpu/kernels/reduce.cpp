@@ -18,8 +18,9 @@
 
 #include <fmt/format.h>
 
-#include "backends/cpu/kernels/region_builder.h"
+#include "backends/cpu/kernels/lowering.h"
 #include "backends/cpu/kernels/schedule.h"
+#include "backends/kernels/region_builder.h"
 
 namespace graphc {
 namespace {

@@ -2,8 +2,9 @@
 // blocks of what lies after it; in each block first the elements of x are copied, then the rows of src are
 // added in order. Two iterations never write the same element. With elementwise work after the scatter the
 // sums go to workspace and a second kernel applies it.
-#include "backends/cpu/kernels/region_builder.h"
+#include "backends/cpu/kernels/lowering.h"
 #include "backends/cpu/kernels/schedule.h"
+#include "backends/kernels/region_builder.h"
 
 namespace graphc {
 

@@ -23,7 +23,7 @@ Result<size_t> claim(gc_span ir, const CpuFeatures& features) {
   return m->funcs[0]->body.nodes.size();
 }
 
-Result<CpuBlob> compile(gc_span ir, const CpuFeatures& features) {
+Result<KernelBlob> compile(gc_span ir, const CpuFeatures& features) {
   GC_TRY(const std::unique_ptr<Module> m, module_of(ir));
   return compile_region(*m->funcs[0], features);
 }

@@ -3,11 +3,13 @@
 // and scatter_add, which the execution half compares with the table's size.
 #pragma once
 
-#include "backends/cpu/kernels/lowering.h"
+#include "backends/kernels/lowered_region.h"
 
 namespace graphc {
 
-// Adds the reductions to the front of `lowered`, unless the indices are in range whatever the input.
-Status add_index_checks(const Func& region, const LowerOptions& options, LoweredRegion& lowered);
+// Adds the reductions, by the template `rows`, to the front of `lowered`, unless the indices are in range
+// whatever the input.
+Status add_index_checks(const Func& region, const std::string& name, const RegionTemplate& rows,
+                        LoweredRegion& lowered);
 
 }  // namespace graphc

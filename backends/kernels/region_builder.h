@@ -18,8 +18,8 @@
 #include <unordered_set>
 #include <vector>
 
-#include "backends/cpu/kernels/access.h"
-#include "backends/cpu/kernels/lowering.h"
+#include "backends/kernels/access.h"
+#include "backends/kernels/lowered_region.h"
 #include "ir/op.h"
 
 namespace graphc {

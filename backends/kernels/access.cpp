@@ -1,6 +1,8 @@
-#include "backends/cpu/kernels/access.h"
+#include "backends/kernels/access.h"
 
 #include <unordered_set>
+
+#include <fmt/format.h>
 
 namespace graphc {
 
@@ -176,6 +178,17 @@ AxisGroups uncollapsed(const Shape& sizes) {
     g.group_sizes = {Dim(1)};
   }
   return g;
+}
+
+Coords trial_coords(DimRanges& ranges, const Shape& sizes, std::string_view prefix,
+                    std::vector<std::string>& names) {
+  Coords at;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    names.push_back(fmt::format("{}.{}", prefix, i));
+    ranges.set(names.back(), 0, sizes[i] - 1);
+    at.push_back(sizes[i].is_constant(1) ? Dim(0) : Dim::symbol(names.back()));
+  }
+  return at;
 }
 
 namespace {

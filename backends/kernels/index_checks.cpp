@@ -1,4 +1,4 @@
-#include "backends/cpu/kernels/index_checks.h"
+#include "backends/kernels/index_checks.h"
 
 #include <fmt/format.h>
 
@@ -53,7 +53,8 @@ std::unique_ptr<Module> bounds_region(const Func& region, const Value* ids) {
 
 }  // namespace
 
-Status add_index_checks(const Func& region, const LowerOptions& options, LoweredRegion& lowered) {
+Status add_index_checks(const Func& region, const std::string& name, const RegionTemplate& rows,
+                        LoweredRegion& lowered) {
   std::vector<KernelStep> front;
   std::set<std::pair<const Value*, std::string>> seen;
   const DimRanges ranges = region.ranges();
@@ -63,9 +64,7 @@ Status add_index_checks(const Func& region, const LowerOptions& options, Lowered
     const Dim& size = n->operands[0]->type.shape[static_cast<size_t>(n->attr("axis").as_int())];
     if (known_in_range(ids, size, ranges) || !seen.insert({ids, size.to_string()}).second) continue;
     const std::unique_ptr<Module> m = bounds_region(region, ids);
-    GC_TRY(LoweredRegion bounds,
-           lower_reduce(*m->funcs[0],
-                        {options.features, fmt::format("{}_index{}", options.name, front.size())}));
+    GC_TRY(LoweredRegion bounds, rows.lower(*m->funcs[0], fmt::format("{}_index{}", name, front.size())));
     const int base = static_cast<int>(lowered.workspace_bytes.size());
     lowered.workspace_bytes.insert(lowered.workspace_bytes.end(), {Dim(64), Dim(64)});
     const int own = static_cast<int>(lowered.workspace_bytes.size());

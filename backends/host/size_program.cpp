@@ -1,11 +1,11 @@
-#include "backends/cpu/exec/cpu_size.h"
+#include "backends/host/size_program.h"
 
 namespace graphc {
 namespace {
 constexpr size_t kMaxStack = 64;
 }
 
-bool CpuSize::valid(size_t num_symbols) const {
+bool SizeProgram::valid(size_t num_symbols) const {
   size_t depth = 0;
   for (size_t i = 0; i < words_.size(); ++i) {
     switch (words_[i]) {
@@ -27,7 +27,7 @@ bool CpuSize::valid(size_t num_symbols) const {
   return depth == 1;
 }
 
-std::optional<int64_t> CpuSize::evaluate(std::span<const int64_t> symbols) const {
+std::optional<int64_t> SizeProgram::evaluate(std::span<const int64_t> symbols) const {
   int64_t stack[kMaxStack];
   size_t top = 0;
   for (size_t i = 0; i < words_.size(); ++i) {

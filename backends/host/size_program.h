@@ -1,5 +1,5 @@
-// Sizes that depend on a program's symbols, as the execution half evaluates them: a program for a stack machine,
-// a list of words. (The compiler's Dims stay on its side.)
+// Sizes that depend on a program's symbols, as the execution half evaluates them: a program for a stack
+// machine, a list of words. (The compiler's Dims stay on its side.)
 //
 //   {kPush, 4, kSymbol, 0, kMul}        4 * symbols[0]
 #pragma once
@@ -11,12 +11,12 @@
 
 namespace graphc {
 
-class CpuSize {
+class SizeProgram {
  public:
   enum Op : int64_t { kPush, kSymbol, kAdd, kMul, kFloorDiv };
 
-  CpuSize() : words_{kPush, 0} {}
-  explicit CpuSize(std::vector<int64_t> words) : words_(std::move(words)) {}
+  SizeProgram() : words_{kPush, 0} {}
+  explicit SizeProgram(std::vector<int64_t> words) : words_(std::move(words)) {}
   const std::vector<int64_t>& words() const { return words_; }
 
   // Every operation known, symbols below num_symbols, exactly one value left, a stack of at most 64.

@@ -15,7 +15,7 @@
 
 #include <functional>
 
-#include "backends/cpu/kernels/access.h"
+#include "backends/kernels/access.h"
 #include "ir/graph.h"
 #include "runtime/base/result.h"
 

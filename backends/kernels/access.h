@@ -55,6 +55,10 @@ struct AxisGroups {
 // of size 1.
 AxisGroups collapse(const Shape& sizes, const std::vector<std::string>& vars, const std::vector<Access>& a);
 AxisGroups uncollapsed(const Shape& sizes);
+// One variable per axis (0 for axes of size 1), of names no program can use, with their ranges: for a dry run
+// of a template's body. Appends the names.
+Coords trial_coords(DimRanges& ranges, const Shape& sizes, std::string_view prefix,
+                    std::vector<std::string>& names);
 
 // Rough cost of evaluating an expression once, in simple operations; of one pass over a kernel's statements.
 int64_t expr_cost(const Expr& e);

@@ -1,4 +1,4 @@
-#include "backends/cpu/exec/blob.h"
+#include "backends/host/kernel_blob.h"
 
 #include <cstring>
 
@@ -9,7 +9,7 @@
 namespace graphc {
 namespace {
 
-constexpr std::string_view kMagic = "GCCPU02\n";
+constexpr std::string_view kMagic = "GCKERN3\n";
 constexpr uint64_t kMaxCount = 1 << 16;
 
 class Writer {
@@ -22,14 +22,14 @@ class Writer {
     u64(s.size());
     bytes.append(s);
   }
-  void size(const CpuSize& e) {
+  void size(const SizeProgram& e) {
     u64(e.words().size());
     for (int64_t w : e.words()) u64(static_cast<uint64_t>(w));
   }
-  void tensor(const CpuBlob::Tensor& t) {
+  void tensor(const KernelBlob::Tensor& t) {
     u64(static_cast<uint64_t>(t.dtype));
     u64(t.shape.size());
-    for (const CpuSize& d : t.shape) size(d);
+    for (const SizeProgram& d : t.shape) size(d);
   }
 };
 
@@ -58,19 +58,19 @@ class Reader {
     s_.remove_prefix(n);
     return out;
   }
-  CpuSize size() {
+  SizeProgram size() {
     std::vector<int64_t> words(count());
     for (int64_t& w : words) w = static_cast<int64_t>(u64());
-    return CpuSize(std::move(words));
+    return SizeProgram(std::move(words));
   }
-  CpuBlob::Tensor tensor() {
-    CpuBlob::Tensor t;
+  KernelBlob::Tensor tensor() {
+    KernelBlob::Tensor t;
     uint64_t type = u64();
     if (type >= kNumDTypes) return failed = true, t;
     t.dtype = static_cast<DType>(type);
     t.shape.resize(count());
     if (t.shape.size() > 8) return failed = true, t;
-    for (CpuSize& d : t.shape) d = size();
+    for (SizeProgram& d : t.shape) d = size();
     return t;
   }
 
@@ -80,33 +80,39 @@ class Reader {
 
 }  // namespace
 
-std::string encode_blob(const CpuBlob& b) {
+std::string encode_blob(const KernelBlob& b) {
   Writer w;
-  w.text(b.features);
+  w.text(b.backend);
+  w.text(b.target);
   w.u64(b.symbols.size());
   for (const std::string& s : b.symbols) w.text(s);
   for (const auto* list : {&b.operands, &b.results}) {
     w.u64(list->size());
-    for (const CpuBlob::Tensor& t : *list) w.tensor(t);
+    for (const KernelBlob::Tensor& t : *list) w.tensor(t);
   }
   w.u64(b.workspace_bytes.size());
-  for (const CpuSize& e : b.workspace_bytes) w.size(e);
+  for (const SizeProgram& e : b.workspace_bytes) w.size(e);
   w.u64(b.steps.size());
-  for (const CpuBlob::Step& s : b.steps) {
+  for (const KernelBlob::Step& s : b.steps) {
     w.text(s.kernel);
     w.u64(s.args.size());
-    for (const CpuBlob::Arg& a : s.args) w.u64(uint64_t{a.kind} << 32 | a.index);
+    for (const KernelBlob::Arg& a : s.args) w.u64(uint64_t{a.kind} << 32 | a.index);
     w.size(s.extent);
     w.size(s.grain);
     w.size(s.scratch_bytes);
+    w.u64(s.threads);
   }
   w.u64(b.checks.size());
-  for (const CpuBlob::IndexCheck& c : b.checks) {
+  for (const KernelBlob::IndexCheck& c : b.checks) {
     for (const uint32_t v : {c.step, c.low, c.high}) w.u64(v);
     w.size(c.size);
     w.text(c.op);
   }
-  w.text(b.object);
+  w.u64(b.images.size());
+  for (const KernelBlob::Image& i : b.images) {
+    w.text(i.arch);
+    w.text(i.bytes);
+  }
   Writer out;
   out.bytes = kMagic;
   out.u64(w.bytes.size());
@@ -116,62 +122,73 @@ std::string encode_blob(const CpuBlob& b) {
   return std::move(out.bytes);
 }
 
-Result<CpuBlob> decode_blob(std::string_view bytes) {
-  if (bytes.substr(0, kMagic.size()) != kMagic) return invalid("these bytes aren't an executable of the cpu backend");
+Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend) {
+  if (bytes.substr(0, kMagic.size()) != kMagic)
+    return invalid(fmt::format("these bytes aren't an executable of the {} backend", backend));
   bytes.remove_prefix(kMagic.size());
   uint64_t length = Reader(bytes).u64();
-  if (bytes.size() < 40 || length != bytes.size() - 40) return invalid("the executable is cut off or has extra bytes");
+  if (bytes.size() < 40 || length != bytes.size() - 40)
+    return invalid("the executable is cut off or has extra bytes");
   auto digest = sha256(bytes.data() + 40, length);
   if (std::memcmp(digest.data(), bytes.data() + 8, 32) != 0)
     return invalid("the executable is damaged: its checksum doesn't agree");
   Reader r(bytes.substr(40));
-  CpuBlob b;
-  b.features = r.text();
+  KernelBlob b;
+  b.backend = r.text();
+  if (b.backend != backend)
+    return invalid(
+        fmt::format("these bytes aren't an executable of the {} backend, but of {}", backend, b.backend));
+  b.target = r.text();
   b.symbols.resize(r.count());
   for (std::string& s : b.symbols) s = r.text();
   for (auto* list : {&b.operands, &b.results}) {
     list->resize(r.count());
-    for (CpuBlob::Tensor& t : *list) t = r.tensor();
+    for (KernelBlob::Tensor& t : *list) t = r.tensor();
   }
   b.workspace_bytes.resize(r.count());
-  for (CpuSize& e : b.workspace_bytes) e = r.size();
+  for (SizeProgram& e : b.workspace_bytes) e = r.size();
   b.steps.resize(r.count());
-  for (CpuBlob::Step& s : b.steps) {
+  for (KernelBlob::Step& s : b.steps) {
     s.kernel = r.text();
     s.args.resize(r.count());
-    for (CpuBlob::Arg& a : s.args) {
+    for (KernelBlob::Arg& a : s.args) {
       uint64_t v = r.u64();
-      if (v >> 32 > CpuBlob::kWorkspace) r.failed = true;
+      if (v >> 32 > KernelBlob::kWorkspace) r.failed = true;
       a = {static_cast<uint8_t>(v >> 32), static_cast<uint32_t>(v)};
     }
     s.extent = r.size();
     s.grain = r.size();
     s.scratch_bytes = r.size();
+    s.threads = static_cast<uint32_t>(r.u64());
   }
   b.checks.resize(r.count());
-  for (CpuBlob::IndexCheck& c : b.checks) {
+  for (KernelBlob::IndexCheck& c : b.checks) {
     for (uint32_t* v : {&c.step, &c.low, &c.high}) *v = static_cast<uint32_t>(r.u64());
     c.size = r.size();
     c.op = r.text();
   }
-  b.object = r.text();
+  b.images.resize(r.count());
+  for (KernelBlob::Image& i : b.images) {
+    i.arch = r.text();
+    i.bytes = r.text();
+  }
   if (r.failed || !r.at_end()) return invalid("the executable is malformed");
   size_t symbols = b.symbols.size();
   bool ok = true;
   for (const auto* list : {&b.operands, &b.results})
-    for (const CpuBlob::Tensor& t : *list)
-      for (const CpuSize& d : t.shape) ok = ok && d.valid(symbols);
-  for (const CpuSize& e : b.workspace_bytes) ok = ok && e.valid(symbols);
-  for (const CpuBlob::Step& s : b.steps) {
+    for (const KernelBlob::Tensor& t : *list)
+      for (const SizeProgram& d : t.shape) ok = ok && d.valid(symbols);
+  for (const SizeProgram& e : b.workspace_bytes) ok = ok && e.valid(symbols);
+  for (const KernelBlob::Step& s : b.steps) {
     ok = ok && s.extent.valid(symbols) && s.grain.valid(symbols) && s.scratch_bytes.valid(symbols);
-    for (const CpuBlob::Arg& a : s.args) {
-      size_t n = a.kind == CpuBlob::kOperand  ? b.operands.size()
-                 : a.kind == CpuBlob::kResult ? b.results.size()
-                                              : b.workspace_bytes.size();
+    for (const KernelBlob::Arg& a : s.args) {
+      size_t n = a.kind == KernelBlob::kOperand  ? b.operands.size()
+                 : a.kind == KernelBlob::kResult ? b.results.size()
+                                                 : b.workspace_bytes.size();
       ok = ok && a.index < n;
     }
   }
-  for (const CpuBlob::IndexCheck& c : b.checks)
+  for (const KernelBlob::IndexCheck& c : b.checks)
     ok = ok && c.size.valid(symbols) && c.step < b.steps.size() && c.low < b.workspace_bytes.size() &&
          c.high < b.workspace_bytes.size();
   if (!ok) return invalid("the executable is malformed: a size or an argument is out of range");

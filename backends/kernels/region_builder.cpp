@@ -1,4 +1,4 @@
-#include "backends/cpu/kernels/region_builder.h"
+#include "backends/kernels/region_builder.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "backends/cpu/kernels/contraction_form.h"
+#include "backends/kernels/contraction_form.h"
 
 #include <algorithm>
 #include <numeric>

@@ -1,0 +1,19 @@
+#include "backends/cuda/kernels/lowering.h"
+
+#include <vector>
+
+namespace graphc::cuda {
+
+Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& options) {
+  using Template = Result<LoweredRegion> (*)(const Func&, const LowerOptions&);
+  const auto with = [&](std::string_view kind, Template lower) {
+    return RegionTemplate{kind, [&options, lower](const Func& f, const std::string& name) {
+                            return lower(f, {options.target, name});
+                          }};
+  };
+  const std::vector<RegionTemplate> templates = {};
+  (void)with;
+  return lower_by_templates(region, options.name, "cuda", templates);
+}
+
+}  // namespace graphc::cuda

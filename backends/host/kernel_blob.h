@@ -1,0 +1,59 @@
+// What a compiled fusion is on disk and in memory, for backends that generate code: the machine code of its
+// kernels and how to call them. Written by a compiler half, read by its execution half. Nothing in a blob is
+// trusted: sizes, indices and size programs are checked when it is decoded, images by who loads them.
+//
+//   "GCKERN3\n" | u64 length of what follows | SHA-256 of what follows | fields below, little-endian
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/host/size_program.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/result.h"
+
+namespace graphc {
+
+struct KernelBlob {
+  struct Tensor {
+    DType dtype = DType::kF32;
+    std::vector<SizeProgram> shape;
+  };
+  enum ArgKind : uint8_t { kOperand, kResult, kWorkspace };
+  struct Arg {
+    uint8_t kind = kOperand;
+    uint32_t index = 0;
+  };
+  struct Step {
+    std::string kernel;
+    std::vector<Arg> args;
+    SizeProgram extent;                // iterations of the collapsed parallel range: cuda's thread blocks
+    SizeProgram grain, scratch_bytes;  // cpu: iterations a task, memory a thread
+    uint32_t threads = 1;              // cuda: of a block
+  };
+  struct IndexCheck {  // after a step: workspace `low` and `high` hold the bounds of indices into `size` rows
+    uint32_t step = 0, low = 0, high = 0;
+    SizeProgram size;
+    std::string op;
+  };
+  // Machine code: cpu: one ELF object; cuda: a cubin, and PTX for later cards.
+  struct Image {
+    std::string arch;  // "sm_90a"; "compute_80": PTX
+    std::string bytes;
+  };
+  std::string backend;  // "cpu"
+  std::string target;   // what the code needs. cpu: CpuFeatures::to_string; cuda: "sm_90a"
+  std::vector<std::string> symbols;
+  std::vector<Tensor> operands, results;
+  std::vector<SizeProgram> workspace_bytes;
+  std::vector<Step> steps;
+  std::vector<IndexCheck> checks;
+  std::vector<Image> images;
+};
+
+std::string encode_blob(const KernelBlob& blob);
+// Errors say what is wrong with the bytes, a blob of another backend included.
+Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend);
+
+}  // namespace graphc
