@@ -123,6 +123,10 @@ bool KernelEmitter::touches_registers(const Stmt& loop) const {
 }
 
 Status KernelEmitter::emit() {
+  if (uses_threads(k_))
+    return invalid(fmt::format(
+        "kernel @{}: thread and warp loops, barriers and shared memory are for GPUs, the cpu has none",
+        k_.name));
   Type* ptr = PointerType::get(ctx_, 0);
   fn_ = Function::Create(FunctionType::get(Type::getVoidTy(ctx_), {ptr}, false), GlobalValue::ExternalLinkage,
                          k_.name, module_);
@@ -250,6 +254,7 @@ void KernelEmitter::emit_stmt(const Stmt& s) {
     case StmtKind::kIf: emit_if(s); break;
     case StmtKind::kDeclare: emit_declare(s); break;
     case StmtKind::kDot: emit_dot(s); break;
+    case StmtKind::kBarrier: fail("a barrier is for GPUs"); break;
     case StmtKind::kPrefetch: {
       Address a = address(s.buffer, s.index);
       if (a.kind == Address::kIndexed && !a.stride) break;

@@ -237,7 +237,8 @@ class Interpreter {
       }
       case StmtKind::kFor: loop(s, [&] { block(s.body); }); break;
       case StmtKind::kIf: block(holds(s.guards) ? s.body : s.orelse); break;
-      case StmtKind::kPrefetch: break;
+      case StmtKind::kPrefetch:
+      case StmtKind::kBarrier: break;
       case StmtKind::kDeclare: {
         if (Status st = shape_of(s.buffer); !st.ok()) {
           fail(st.error().message);

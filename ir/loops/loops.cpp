@@ -39,6 +39,36 @@ Dim scratch_bytes(const Kernel& k) {
   return bytes;
 }
 
+bool uses_threads(const Kernel& k) {
+  bool found = std::any_of(k.buffers.begin(), k.buffers.end(),
+                           [](const LoopBuffer& b) { return b.kind == BufferKind::kShared; });
+  for_each_stmt(k.body, [&](const Stmt& s) {
+    found |=
+        s.kind == StmtKind::kBarrier || s.loop.kind == LoopKind::kThread || s.loop.kind == LoopKind::kWarp;
+  });
+  return found;
+}
+
+int block_threads(const Kernel& k) {
+  int threads = 1, groups = 1;
+  for_each_stmt(k.body, [&](const Stmt& s) {
+    if (s.loop.kind == LoopKind::kThread) threads = s.loop.width;
+    if (s.loop.kind == LoopKind::kWarp) groups = s.loop.width;
+  });
+  return threads * groups;
+}
+
+int64_t shared_bytes(const Kernel& k) {
+  int64_t bytes = 0;
+  for (const LoopBuffer& b : k.buffers) {
+    if (b.kind != BufferKind::kShared) continue;
+    int64_t n = static_cast<int64_t>(dtype_size(b.type));
+    for (const Dim& d : b.shape) n *= d.constant();
+    bytes += (n + 15) / 16 * 16;
+  }
+  return bytes;
+}
+
 void for_each_stmt(const StmtList& block, const std::function<void(const Stmt&)>& f) {
   for (const Stmt& s : block) {
     f(s);
@@ -114,6 +144,10 @@ Buffer KernelBuilder::scratch(std::string_view name, DType type, std::vector<Dim
   return declare(BufferKind::kScratch, name, type, std::move(shape), {});
 }
 
+Buffer KernelBuilder::shared(std::string_view name, DType type, std::vector<Dim> shape) {
+  return declare(BufferKind::kShared, name, type, std::move(shape), {});
+}
+
 Expr KernelBuilder::let(std::string_view name, Expr value) {
   if (value.op() == ScalarOp::kConst || value.op() == ScalarOp::kVar) return value;
   Stmt s;
@@ -148,6 +182,12 @@ void KernelBuilder::prefetch(const Buffer& b, std::vector<Dim> index) {
   s.kind = StmtKind::kPrefetch;
   s.buffer = b.id;
   s.index = std::move(index);
+  block()->push_back(std::move(s));
+}
+
+void KernelBuilder::barrier() {
+  Stmt s;
+  s.kind = StmtKind::kBarrier;
   block()->push_back(std::move(s));
 }
 
@@ -240,7 +280,7 @@ std::string_view reduce_op_name(ReduceOp op) {
 }
 
 std::string_view buffer_kind_name(BufferKind k) {
-  constexpr std::string_view kNames[] = {"arg", "scratch", "stack", "register"};
+  constexpr std::string_view kNames[] = {"arg", "scratch", "stack", "register", "shared"};
   return kNames[static_cast<int>(k)];
 }
 

@@ -16,39 +16,72 @@
 //
 // Rules of the language
 //  * Names of values, loop variables and buffers are identifiers, unique among those in scope. Buffers are
-//  row-major
-//    and dense.
+//    row-major and dense.
 //  * A value of type i64 (let or reduce result) may be used in Dims under its name, so that an index may come
-//  from
-//    data: `%j = load %ids[t]` then `load %table[j, c]`. Its range is known to the verifier if the value is
-//    `maximum(minimum(.., hi), lo)` (either order) with lo, hi constants or index(..); otherwise guard the
+//    from data: `%j = load %ids[t]` then `load %table[j, c]`. Its range is known to the verifier if the value
+//    is `maximum(minimum(.., hi), lo)` (either order) with lo, hi constants or index(..); otherwise guard the
 //    access.
 //  * `vector<W>` runs W consecutive values of its variable at once, the tail masked. Inside it every value
-//  that
-//    depends on the variable is a vector. Loops inside a vector loop are serial, unroll or (serial) reduce,
-//    with bounds that don't depend on lanes. With constant bounds hi - lo == W it is no loop at all.
+//    that depends on the variable is a vector. Loops inside a vector loop are serial, unroll or (serial)
+//    reduce, with bounds that don't depend on lanes. With constant bounds hi - lo == W it is no loop at all.
 //  * `unroll` needs constant bounds (after unrolling the loops around it).
 //  * `parallel`: iterations are independent (no element written by one is touched by another). A kernel's
-//  body is
-//    either one parallel loop, whose body may again be exactly one parallel loop and so on, or has none at
-//    all. The nest is handed out as one collapsed range, first loop slowest.
+//    body is either one parallel loop, whose body may again be exactly one parallel loop and so on, or has
+//    none at all. The nest is handed out as one collapsed range, first loop slowest.
 //  * Buffers that aren't arguments live in the block that declares them: `register` (constant shape, every
-//  index
-//    constant once loops are unrolled, except that the last one may be c + lane of the surrounding vector
-//    loop; lives in SSA registers), `stack` (constant shape, small), `scratch` (shape over the kernel's
-//    parameters; memory of the thread, 64-byte aligned). Their contents are undefined at the declaration
-//    unless it says `= constant`.
+//    index constant once loops are unrolled, except that the last one may be c + lane of the surrounding
+//    vector loop; lives in SSA registers), `stack` (constant shape, small), `scratch` (shape over the
+//    kernel's parameters; memory of the thread, 64-byte aligned). Their contents are undefined at the
+//    declaration unless it says `= constant`.
 //  * Floats of 16 bits are computed in f32 and rounded by store and by cast only. Multiply-add may be
-//  contracted.
+//    contracted.
 //  * A register buffer declared inside a vector loop is private to each lane: its indices don't use the lane,
-//  and its
-//    elements are vectors.
+//    and its elements are vectors.
 //  * `reduce`: result k combines the values k of all iterations with op k, starting from its identity. Order
-//  is fixed:
-//    a vector<W> reduce with unroll U has U*W accumulators; whole groups of U*W iterations go to them in
-//    order, what is left goes to the first W, and all are combined by a halving tree. serial is left to
+//    is fixed: a vector<W> reduce with unroll U has U*W accumulators; whole groups of U*W iterations go to
+//    them in order, what is left goes to the first W. They are combined by a halving tree: chunk u with chunk
+//    u + U/2, and so on until one chunk is left, then lane l with lane l + W/2, and so on. serial is left to
 //    right. max and min hand NaN on. A reduce inside a vector loop is serial (or unroll) and has a result per
 //    lane.
+//
+// The GPU schedule. One iteration of the parallel nest is a thread block; its body may use threads:
+//
+//   kernel @softmax(%x: f32[R, C], mut %y: f32[R, C]) params(R, C) {
+//     parallel r in 0..R {
+//       %m = reduce max thread<256> unroll 4 c in 0..C { load %x[r, c] }
+//       %s = reduce add thread<256> unroll 4 d in 0..C { exp(load %x[r, d] - %m) }
+//       thread<256> e in 0..C {
+//         store %y[r, e] = exp(load %x[r, e] - %m) / %s
+//       }
+//     }
+//   }
+//
+//  * `thread<T>`: thread t of the block runs the iterations lo+t, lo+t+T, .. one after the other; `unroll U`
+//    keeps U of them in flight. The iterations are independent. T is 1..1024 and the same all over the
+//    kernel; the step is 1. Thread loops don't nest; inside there may be serial, unroll and vector<W> loops
+//    and reduces, if, let, and register or stack buffers, all of them the thread's own: bounds and conditions
+//    may differ from thread to thread. vector<W> is W consecutive elements of one thread (wide accesses).
+//  * `reduce OP thread<T> unroll U`: like vector<T> unroll U, accumulator t of every chunk being thread t's:
+//    the same order, the same bits. T is a power of two. All threads know the result.
+//  * `warp<G> w in lo..hi`: the threads of the block are G groups of T; group g runs the iterations lo+g,
+//    lo+g+G, .. Thread loops and reduces inside are the group's, with T a power of two up to 32. If a kernel
+//    has a warp loop, every thread loop lies in one, and all have the same G; G*T is up to 1024. Warp loops
+//    don't nest and their step is 1.
+//  * Code outside of thread loops is uniform: every thread of the block (in a warp loop: of the group) runs
+//    it with the same values. Its loads are done by all of these threads, a store by the first of them (its
+//    value's loads too are done by all). Vector loops don't stand in uniform code of a kernel with threads.
+//  * `barrier` waits for all threads of the block and makes what they wrote visible to each other. It stands
+//    in uniform code outside of warp loops, also in serial and unroll loops and ifs. A reduce is none.
+//  * `shared %t: f32[32, 33]` is memory of the block, of constant shape, declared in uniform code outside of
+//    warp loops, at most 48 KiB a kernel. Its contents are undefined at the declaration.
+//  * A register buffer declared in uniform code is distributed: its first extent is T, and the first index of
+//    every access is the variable of a thread loop over 0..T. Element t belongs to thread t and survives
+//    barriers: `register %acc: f32[256, 8, 8] = 0.0` are 64 accumulators of each of 256 threads. The other
+//    indices are constant after unrolling, as of any register buffer. In a kernel with warp loops it is
+//    declared inside one and belongs to the group's iteration. There are no stack buffers in uniform code,
+//    and scratch and dot are the CPU's.
+//  * Races: what one thread writes (shared or argument) no other thread of the block may read or write before
+//    the next barrier, nor write what another has read; two blocks never touch what one of them writes.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +98,7 @@
 
 namespace graphc {
 
-enum class BufferKind : uint8_t { kArg, kScratch, kStack, kRegister };
+enum class BufferKind : uint8_t { kArg, kScratch, kStack, kRegister, kShared };
 
 struct LoopBuffer {
   std::string name;
@@ -77,23 +110,26 @@ struct LoopBuffer {
                          // Other arguments never overlap.
 };
 
-enum class LoopKind : uint8_t { kSerial, kParallel, kVector, kUnroll };
+enum class LoopKind : uint8_t { kSerial, kParallel, kVector, kUnroll, kThread, kWarp };
 enum class ReduceOp : uint8_t { kAdd, kMul, kMax, kMin };
 
 // As text spells them: "scratch", "add".
 std::string_view buffer_kind_name(BufferKind k);
 std::string_view reduce_op_name(ReduceOp op);
 
-// How a loop runs. vector(16), vector(16, 4) (four chunks at a time), serial(), unrolled(), parallel().
+// How a loop runs. vector(16), vector(16, 4) (four chunks at a time), serial(), unrolled(), parallel();
+// thread(256), thread(256, 4), warps(8).
 struct LoopSpec {
   LoopKind kind = LoopKind::kSerial;
-  int width = 1;   // vector: lanes
-  int unroll = 1;  // vector: chunks in flight; a reduce has width * unroll accumulators
+  int width = 1;   // vector: lanes; thread: threads of the block or group; warp: groups of the block
+  int unroll = 1;  // vector, thread: chunks in flight; a reduce has width * unroll accumulators
 };
 inline LoopSpec serial() { return {LoopKind::kSerial}; }
 inline LoopSpec parallel() { return {LoopKind::kParallel}; }
 inline LoopSpec unrolled() { return {LoopKind::kUnroll}; }
 inline LoopSpec vector(int width, int unroll = 1) { return {LoopKind::kVector, width, unroll}; }
+inline LoopSpec thread(int threads, int unroll = 1) { return {LoopKind::kThread, threads, unroll}; }
+inline LoopSpec warps(int groups) { return {LoopKind::kWarp, groups}; }
 
 struct Reduction {
   std::string name;  // the result, of the value's type
@@ -101,7 +137,7 @@ struct Reduction {
   Expr value;
 };
 
-enum class StmtKind : uint8_t { kLet, kStore, kFor, kReduce, kIf, kDeclare, kDot, kPrefetch };
+enum class StmtKind : uint8_t { kLet, kStore, kFor, kReduce, kIf, kDeclare, kDot, kPrefetch, kBarrier };
 
 struct Stmt;
 using StmtList = std::vector<Stmt>;
@@ -120,7 +156,7 @@ struct Stmt {
   LoopSpec loop;
   Dim lo;
   std::vector<Dim> hi;
-  int64_t step = 1;                   // vector loops: 1
+  int64_t step = 1;                   // vector, thread and warp loops: 1
   std::vector<Reduction> reductions;  // kReduce
   StmtList body;                      // kFor, kReduce (before the values), kIf
   StmtList orelse;                    // kIf
@@ -146,6 +182,12 @@ struct Kernel {
 Dim parallel_extent(const Kernel& k);
 // Bytes of scratch a thread needs: every scratch buffer, each rounded up to 64 bytes.
 Dim scratch_bytes(const Kernel& k);
+// Whether the kernel uses the GPU schedule: threads, warps, barriers or shared memory.
+bool uses_threads(const Kernel& k);
+// The threads of a block: T, with warp loops G * T; 1 without thread loops.
+int block_threads(const Kernel& k);
+// Bytes of a block's shared buffers, each rounded up to 16 bytes.
+int64_t shared_bytes(const Kernel& k);
 // Calls f on every statement of the block and of those within, outer first.
 void for_each_stmt(const StmtList& block, const std::function<void(const Stmt&)>& f);
 
@@ -188,12 +230,14 @@ class KernelBuilder {
                    std::optional<double> init = {});
   Buffer stack(std::string_view name, DType type, std::vector<Dim> shape, std::optional<double> init = {});
   Buffer scratch(std::string_view name, DType type, std::vector<Dim> shape);
+  Buffer shared(std::string_view name, DType type, std::vector<Dim> shape);
 
   Expr let(std::string_view name,
            Expr value);  // the named value; a constant or variable is handed back as it is
   Dim let_index(std::string_view name, Expr value);  // value is cast to i64; usable in Dims
   void store(const Buffer& b, std::vector<Dim> index, Expr value, std::vector<Dim> guards = {});
   void prefetch(const Buffer& b, std::vector<Dim> index);
+  void barrier();
   void dot(const Buffer& acc, std::vector<Dim> index, const Buffer& a, std::vector<Dim> a_index,
            const Buffer& b, std::vector<Dim> b_index, int group, std::vector<Dim> guards = {});
 
@@ -210,6 +254,12 @@ class KernelBuilder {
   }
   void vector(int width, std::string_view var, Dim lo, Dim hi, const Body& b) {
     loop(graphc::vector(width), var, lo, hi, b);
+  }
+  void thread(int threads, std::string_view var, Dim lo, Dim hi, const Body& b) {
+    loop(graphc::thread(threads), var, lo, hi, b);
+  }
+  void warp(int groups, std::string_view var, Dim lo, Dim hi, const Body& b) {
+    loop(graphc::warps(groups), var, lo, hi, b);
   }
   Expr reduce(std::string_view name, ReduceOp op, LoopSpec spec, std::string_view var, Dim lo, Dim hi,
               const std::function<Expr(Dim)>& body, std::optional<Dim> limit = {}, int64_t step = 1);

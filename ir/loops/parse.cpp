@@ -342,16 +342,20 @@ class Parser {
       s->loop.kind = LoopKind::kParallel;
     else if (eat_word("unroll"))
       s->loop.kind = LoopKind::kUnroll;
-    else if (eat_word("vector")) {
-      s->loop.kind = LoopKind::kVector;
+    else if (at_word("vector") || at_word("thread") || at_word("warp")) {
+      GC_TRY(std::string kind, identifier());
+      s->loop.kind = kind == "vector"   ? LoopKind::kVector
+                     : kind == "thread" ? LoopKind::kThread
+                                        : LoopKind::kWarp;
       GC_CHECK(expect("<"));
       GC_TRY(int64_t w, integer());
       GC_CHECK(expect(">"));
       int64_t u = 1;
-      if (eat_word("unroll")) {
+      if (kind != "warp" && eat_word("unroll")) {
         GC_TRY(u, integer());
       }
-      if (w < 1 || w > 1024 || u < 1 || u > 64) return error("vector width 1..1024, unroll 1..64");
+      if (w < 1 || w > 1024 || u < 1 || u > 64)
+        return error(kind == "warp" ? "warp width 1..1024" : kind + " width 1..1024, unroll 1..64");
       s->loop.width = static_cast<int>(w);
       s->loop.unroll = static_cast<int>(u);
     } else {
@@ -412,8 +416,9 @@ class Parser {
 
   bool at_statement() {
     if (peek() == '%') return at_let();
-    for (std::string_view w : {"store", "if", "prefetch", "dot", "register", "stack", "scratch", "serial",
-                               "parallel", "unroll", "vector", "yield"})
+    for (std::string_view w :
+         {"store", "if", "prefetch", "dot", "register", "stack", "scratch", "shared", "barrier", "serial",
+          "parallel", "unroll", "vector", "thread", "warp", "yield"})
       if (at_word(w)) return true;
     return false;
   }
@@ -493,7 +498,12 @@ class Parser {
       }
       return ok_status();
     }
-    for (BufferKind kind : {BufferKind::kRegister, BufferKind::kStack, BufferKind::kScratch}) {
+    if (eat_word("barrier")) {
+      s->kind = StmtKind::kBarrier;
+      return ok_status();
+    }
+    for (BufferKind kind :
+         {BufferKind::kRegister, BufferKind::kStack, BufferKind::kScratch, BufferKind::kShared}) {
       if (!eat_word(buffer_kind_name(kind))) continue;
       s->kind = StmtKind::kDeclare;
       LoopBuffer b;

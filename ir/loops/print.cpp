@@ -97,8 +97,11 @@ class Printer {
       case LoopKind::kParallel: t = "parallel"; break;
       case LoopKind::kUnroll: t = "unroll"; break;
       case LoopKind::kVector: t = fmt::format("vector<{}>", s.loop.width); break;
+      case LoopKind::kThread: t = fmt::format("thread<{}>", s.loop.width); break;
+      case LoopKind::kWarp: t = fmt::format("warp<{}>", s.loop.width); break;
     }
-    if (s.loop.kind == LoopKind::kVector && s.loop.unroll != 1) t += fmt::format(" unroll {}", s.loop.unroll);
+    if ((s.loop.kind == LoopKind::kVector || s.loop.kind == LoopKind::kThread) && s.loop.unroll != 1)
+      t += fmt::format(" unroll {}", s.loop.unroll);
     t += fmt::format(" {} in {}..", s.name, s.lo.to_string());
     t += s.hi.size() == 1 ? s.hi[0].to_string() : "min(" + dims(s.hi) + ")";
     if (s.step != 1) t += fmt::format(" step {}", s.step);
@@ -114,6 +117,7 @@ class Printer {
         return fmt::format("store {}[{}] = {}{}", buffer(s.buffer), dims(s.index), expr(s.value), guard);
       case StmtKind::kFor: return loop_head(s);
       case StmtKind::kIf: return "if " + conditions(s.guards);
+      case StmtKind::kBarrier: return "barrier";
       case StmtKind::kPrefetch: return fmt::format("prefetch {}[{}]", buffer(s.buffer), dims(s.index));
       case StmtKind::kDot:
         return fmt::format("dot {}[{}] += {}[{}] * {}[{}] group {}{}", buffer(s.buffer), dims(s.index),

@@ -413,6 +413,8 @@ class Verifier {
         break;
       case LoopKind::kVector: symbols_[s.name] = SymbolKind::kVector; break;
       case LoopKind::kUnroll: symbols_[s.name] = SymbolKind::kUnroll; break;
+      case LoopKind::kThread:
+      case LoopKind::kWarp:
       case LoopKind::kSerial: symbols_[s.name] = SymbolKind::kLoop; break;
     }
     return ok_status();
@@ -486,6 +488,7 @@ class Verifier {
                                    dtype_name(b.type)));
         return ok_status();
       }
+      case StmtKind::kBarrier: return ok_status();
       case StmtKind::kPrefetch: {
         if (s.buffer < 0 || s.buffer >= static_cast<int>(k_.buffers.size()) || !live_.count(s.buffer))
           return error("there is no such buffer");

@@ -138,6 +138,41 @@ const std::vector<std::string>& kernels() {
   }
 }
 )",
+      // the GPU schedule
+      R"(kernel @threads(%x: f32[R, C], mut %y: f32[C, R]) params(R, C) {
+  parallel r in 0..R {
+    shared %t: f32[32, 33]
+    register %acc: f32[256, 2] = 0.0
+    serial k in 0..C step 32 {
+      thread<256> i in 0..256 {
+        vector<4> j in 0..4 {
+          store %t[i//8, 4*i+j-32*(i//8)] = load %x[r, k]
+        }
+      }
+      barrier
+      thread<256> unroll 4 i in 0..256 {
+        unroll u in 0..2 {
+          store %acc[i, u] = load %acc[i, u] + load %t[u, 0]
+        }
+      }
+      barrier
+    }
+    %m, %s = reduce max, add thread<256> unroll 4 c in 0..C {
+      %v = load %x[r, c]
+      yield %v, %v * %v
+    }
+  }
+}
+)",
+      R"(kernel @warps(%x: f32[R, C], mut %y: f32[R]) params(R, C) {
+  parallel b in 0..(R+7)//8 {
+    warp<8> w in 8*b..min(R, 8*b+8) {
+      %m = reduce max thread<32> c in 0..C { load %x[w, c] }
+      store %y[w] = %m
+    }
+  }
+}
+)",
   };
   return *list;
 }
@@ -188,6 +223,11 @@ TEST(LoopText, ErrorsNameTheLine) {
       {3, "a step is at least 1", "\nserial c in 0..4 step 0 { }"},
       {2, "vector width 1..1024, unroll 1..64", "vector<0> c in 0..4 { }"},
       {2, "vector width 1..1024, unroll 1..64", "vector<8> unroll 65 c in 0..4 { }"},
+      {2, "thread width 1..1024, unroll 1..64", "thread<0> c in 0..4 { }"},
+      {2, "thread width 1..1024, unroll 1..64", "thread<32> unroll 65 c in 0..4 { }"},
+      {2, "warp width 1..1024", "warp<1025> c in 0..4 { }"},
+      {2, "expected 'in'", "warp<8> unroll 2 c in 0..4 { }"},
+      {2, "expected '<'", "thread c in 0..4 { }"},
       {2, "only a reduce has several results", "%a, %b = 1.0"},
       {2, "expected add, mul, max or min", "%a = reduce sum serial c in 0..4 { 1.0 }"},
       {2, "expected ','", "%a, %b = reduce add serial c in 0..4 { 1.0, 2.0 }"},
