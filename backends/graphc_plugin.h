@@ -195,7 +195,8 @@ typedef struct gc_plugin_api {
   void (*event_destroy)(gc_event *);
   gc_error *(*event_record)(gc_event *, gc_stream *);
   gc_error *(*stream_wait)(gc_stream *, gc_event *);
-  gc_error *(*event_wait)(gc_event *, uint64_t timeout_ns); /* 0 polls; carries an asynchronous error */
+  gc_error *(*event_wait)(gc_event *, uint64_t timeout_ns); /* 0 polls, UINT64_MAX waits on; carries an asynchronous
+                                                               error, after which the host destroys the stream */
   gc_error *(*event_notify)(gc_event *, void (*cb)(void *, gc_error *), void *);
 
   /*R*/ gc_error *(*claim)(gc_device *, const gc_graph *, void (*cb)(void *, const gc_claim *), void *);

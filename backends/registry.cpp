@@ -182,35 +182,45 @@ Result<std::vector<DeviceInfo>> BackendRegistry::devices(std::string_view backen
   const auto add = [](void* arg, const gc_device_info* info) {
     const auto text = [](const char* s) { return std::string(s ? s : ""); };
     static_cast<std::vector<DeviceInfo>*>(arg)->push_back(
-        {text(info->id), text(info->name), text(info->arch)});
+        {text(info->id), text(info->name), text(info->arch), info->kind, info->memspaces});
   };
   GC_CHECK(take_error(p->api->enumerate(p->raw, add, &out), p->name, "enumerate"));
   return out;
 }
 
 Result<std::shared_ptr<Device>> BackendRegistry::device(std::string_view backend, std::string_view id) {
-  std::string wanted(id);
-  if (wanted.empty()) {
-    GC_TRY(const std::vector<DeviceInfo> all, devices(backend));
-    if (all.empty()) return Error{ErrorCode::kDevice, fmt::format("backend '{}' finds no device", backend)};
-    wanted = all[0].id;
-  }
+  GC_TRY(const std::vector<DeviceInfo> all, devices(backend));
+  DeviceInfo wanted{.id = std::string(id), .name = {}, .arch = {}};
+  for (const DeviceInfo& d : all)
+    if (d.id == id || id.empty()) {
+      wanted = d;
+      break;
+    }
   std::lock_guard lock(mutex_);
   GC_TRY(const std::shared_ptr<Plugin> p, created(backend));
   for (const auto& [known_id, device] : p->devices)
-    if (known_id == wanted)
+    if (known_id == wanted.id)
       if (auto alive = device.lock()) return alive;
+  // Also where there is none of that id: the backend knows why.
   gc_device* raw = nullptr;
-  GC_CHECK(take_error(p->api->open(p->raw, wanted.c_str(), nullptr, 0, &raw), p->name,
-                      fmt::format("open device '{}'", wanted)));
+  const std::string what =
+      wanted.id.empty() ? std::string("open a device") : fmt::format("open device '{}'", wanted.id);
+  GC_CHECK(take_error(p->api->open(p->raw, wanted.id.c_str(), nullptr, 0, &raw), p->name, what));
   std::shared_ptr<Device> d(new Device(p, wanted, raw));
-  std::erase_if(p->devices, [&](const auto& e) { return e.first == wanted; });
-  p->devices.emplace_back(wanted, d);
+  std::erase_if(p->devices, [&](const auto& e) { return e.first == wanted.id; });
+  p->devices.emplace_back(wanted.id, d);
   return d;
 }
 
 DeviceBuffer::~DeviceBuffer() {
   if (raw_) device_->api().buf_free(device_->raw(), raw_);
+}
+DeviceStream::~DeviceStream() {
+  if (event_) device_->api().event_destroy(event_);
+  if (raw_) device_->api().stream_destroy(raw_);
+}
+DeviceCapture::~DeviceCapture() {
+  if (raw_) device_->capture_->destroy(raw_);
 }
 DeviceExec::~DeviceExec() {
   if (raw_) device_->api().exec_destroy(raw_);
@@ -221,6 +231,18 @@ Result<gc_exec_info> DeviceExec::info() const {
   info.struct_size = sizeof(info);
   GC_CHECK(take_error(device_->api().exec_info(raw_, &info), device_->backend(), "exec_info"));
   return info;
+}
+
+Result<uint64_t> DeviceExec::workspace_bytes(std::span<const int64_t> symbols) const {
+  const gc_plugin_api& api = device_->api();
+  if (!GC_HAS(gc_plugin_api, &api, exec_workspace) || !api.exec_workspace) {
+    GC_TRY(const gc_exec_info i, info());
+    return i.workspace_bytes;
+  }
+  uint64_t bytes = 0;
+  GC_CHECK(take_error(api.exec_workspace(raw_, symbols.data(), symbols.size(), &bytes), device_->backend(),
+                      "exec_workspace"));
+  return bytes;
 }
 
 Result<std::string> DeviceExec::save() const {
@@ -235,6 +257,26 @@ Result<std::string> DeviceExec::save() const {
 
 Status DeviceExec::execute(const gc_run& run) const {
   return take_error(device_->api().execute(raw_, nullptr, &run), device_->backend(), "execute");
+}
+
+Status DeviceStream::wait() {
+  if (!raw_) return {};
+  const gc_plugin_api& api = device_->api();
+  GC_CHECK(take_error(api.event_record(event_, raw_), device_->backend(), "record an event"));
+  return take_error(api.event_wait(event_, UINT64_MAX), device_->backend(), "wait");
+}
+
+Status DeviceCapture::launch(const DeviceStream& stream) const {
+  return take_error(device_->capture_->launch(raw_, stream.raw()), device_->backend(),
+                    "launch what was captured");
+}
+
+Device::Device(std::shared_ptr<BackendRegistry::Plugin> plugin, DeviceInfo info, gc_device* raw)
+    : plugin_(std::move(plugin)), info_(std::move(info)), raw_(raw) {
+  const gc_plugin_api& a = api();
+  if (!GC_HAS(gc_plugin_api, &a, extension) || !a.extension) return;
+  const auto* c = static_cast<const gc_ext_capture*>(a.extension(plugin_->raw, "graphc.capture", 1));
+  if (c && GC_HAS(gc_ext_capture, c, destroy) && c->begin && c->end && c->launch && c->destroy) capture_ = c;
 }
 
 Device::~Device() {
@@ -257,11 +299,72 @@ Result<DeviceBuffer> Device::import_host(void* data, uint64_t size) {
   return DeviceBuffer(shared_from_this(), raw);
 }
 
-Result<DeviceBuffer> Device::alloc(uint32_t space, uint64_t size, uint64_t align) {
+namespace {
+// `space` of buf_alloc: numbers of the bits GC_MEM_DEVICE and GC_MEM_PINNED
+constexpr uint32_t kDeviceSpace = 1, kPinnedSpace = 2;
+}  // namespace
+
+Result<DeviceBuffer> Device::alloc(uint64_t size, uint64_t align) {
   gc_buffer* raw = nullptr;
-  GC_CHECK(take_error(api().buf_alloc(raw_, space, size, align, &raw), backend(),
+  GC_CHECK(take_error(api().buf_alloc(raw_, kDeviceSpace, size, align, &raw), backend(),
                       fmt::format("allocate {} bytes", size)));
   return DeviceBuffer(shared_from_this(), raw);
+}
+
+Result<DeviceBuffer> Device::alloc_pinned(uint64_t size, std::byte** data) {
+  const gc_plugin_api& a = api();
+  if (!(info_.memspaces & GC_MEM_PINNED) || !GC_HAS(gc_plugin_api, &a, buf_export) || !a.buf_export)
+    return unsupported(fmt::format("backend '{}' has no pinned memory", backend()));
+  const std::string what = fmt::format("allocate {} bytes of pinned memory", size);
+  gc_buffer* raw = nullptr;
+  GC_CHECK(take_error(a.buf_alloc(raw_, kPinnedSpace, size, 64, &raw), backend(), what));
+  DeviceBuffer buffer(shared_from_this(), raw);
+  gc_external e{};
+  e.struct_size = sizeof(e);
+  e.kind = GC_EXTERNAL_HOST;
+  GC_CHECK(take_error(a.buf_export(raw_, raw, &e), backend(), what));
+  if (e.kind != GC_EXTERNAL_HOST || !e.handle)
+    return internal_error(fmt::format("backend '{}': pinned memory has no address", backend()));
+  *data = static_cast<std::byte*>(e.handle);
+  return buffer;
+}
+
+Result<DeviceStream> Device::stream() {
+  const gc_plugin_api& a = api();
+  if (!GC_HAS(gc_plugin_api, &a, event_wait) || !a.stream_create) return DeviceStream();
+  if (!a.stream_destroy || !a.event_create || !a.event_destroy || !a.event_record || !a.event_wait)
+    return invalid(fmt::format("backend '{}' has streams but not all functions of events", backend()));
+  gc_stream* raw = nullptr;
+  GC_CHECK(take_error(a.stream_create(raw_, 0, &raw), backend(), "create a stream"));
+  DeviceStream stream(shared_from_this(), raw);
+  gc_event* event = nullptr;
+  GC_CHECK(take_error(a.event_create(raw_, &event), backend(), "create an event"));
+  stream.event_ = event;
+  return stream;
+}
+
+Status Device::copy(const DeviceStream& stream, const gc_copy& copy) {
+  return take_error(api().copy(raw_, stream.raw(), &copy), backend(), "copy");
+}
+
+Status Device::to_device(const DeviceStream& stream, const void* from, gc_buffer* to, uint64_t offset,
+                         uint64_t size) {
+  return copy(stream, {sizeof(gc_copy), nullptr, to, from, nullptr, 0, offset, size});
+}
+
+Status Device::to_host(const DeviceStream& stream, gc_buffer* from, uint64_t offset, void* to,
+                       uint64_t size) {
+  return copy(stream, {sizeof(gc_copy), from, nullptr, nullptr, to, offset, 0, size});
+}
+
+Status Device::begin_capture(const DeviceStream& stream) {
+  return take_error(capture_->begin(stream.raw()), backend(), "begin a capture");
+}
+
+Result<DeviceCapture> Device::end_capture(const DeviceStream& stream) {
+  gc_captured* raw = nullptr;
+  GC_CHECK(take_error(capture_->end(stream.raw(), &raw), backend(), "end a capture"));
+  return DeviceCapture(shared_from_this(), raw);
 }
 
 Status Device::claim(const gc_graph& graph, const ClaimFn& fn) {

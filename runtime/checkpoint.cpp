@@ -44,7 +44,8 @@ Status save_checkpoint(const std::string& path, const Variables& variables, cons
     m[fmt::format("{}{:04}.{}", kSumPrefix, i, p.sums[i].name)] =
         fmt::format("{:a} {:a}", p.sums[i].sum, p.sums[i].count);
   for (const auto& [k, v] : info.provenance) m[fmt::format("{}{}", kProvenancePrefix, k)] = v;
-  return write_safetensors(path, variables.saved(), m);
+  GC_TRY(const std::vector<SafetensorsTensor> tensors, variables.saved());
+  return write_safetensors(path, tensors, m);
 }
 
 Result<CheckpointInfo> load_checkpoint(const std::string& path, Variables* variables,

@@ -1,23 +1,48 @@
-// Model and Variables.
+// Model: a program and its executables on devices.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
-#include <map>
 
-#include "runtime/base/thread_pool.h"
 #include "runtime/executor.h"
 
 namespace graphc {
 
-Result<std::shared_ptr<const Model>> Model::create(Program program, BackendRegistry& registry) {
+namespace {
+
+// "'conv1' (function 'infer')" of the first step that runs on a device.
+std::string first_step(const Program& p, std::span<const uint32_t> exec_device, uint32_t device,
+                       const Model& model) {
+  for (const Function& f : p.functions)
+    for (size_t s = 0; s < f.steps.size(); ++s)
+      if (exec_device[f.steps[s].exec] == device)
+        return fmt::format("step {} of '{}' ({})", s, f.name, model.step_label(f.steps[s]));
+  return "no step";
+}
+
+}  // namespace
+
+const std::string& Model::step_label(const Step& step) const {
+  return step.label.empty() ? program_.execs[step.exec].label : step.label;
+}
+
+Result<std::shared_ptr<const Model>> Model::create(Program program, BackendRegistry& registry,
+                                                   const ModelOptions& options) {
   GC_CHECK(verify_program(program));
   std::shared_ptr<Model> m(new Model);
   m->program_ = std::move(program);
+  const Device* apart = nullptr;
   for (const Exec& e : m->program_.execs) {
-    GC_TRY(const std::shared_ptr<Device> device, registry.device(e.backend));
+    const auto id = options.devices.find(e.backend);
+    GC_TRY(const std::shared_ptr<Device> device,
+           registry.device(e.backend, id == options.devices.end() ? std::string() : id->second));
     auto at = std::find(m->devices_.begin(), m->devices_.end(), device);
     if (at == m->devices_.end()) at = m->devices_.insert(at, device);
+    if (!device->uses_host_memory()) {
+      if (!(device->info().memspaces & GC_MEM_DEVICE))
+        return invalid(fmt::format("backend '{}': its device '{}' names no memory to compute on", e.backend,
+                                   device->info().id));
+      apart = device.get();
+    }
     m->exec_device_.push_back(static_cast<uint32_t>(at - m->devices_.begin()));
     GC_CHECK(device->check(e.blob));
     Result<DeviceExec> exec = device->load(e.blob);
@@ -28,167 +53,24 @@ Result<std::shared_ptr<const Model>> Model::create(Program program, BackendRegis
     }
     m->execs_.push_back(*std::move(exec));
   }
+  if (apart && m->devices_.size() > 1) {
+    std::string text;
+    for (uint32_t d = 0; d < m->devices_.size(); ++d)
+      text += fmt::format("{}'{}' ({})", d ? " and " : "", m->devices_[d]->backend(),
+                          first_step(m->program_, m->exec_device_, d, *m));
+    return unsupported(
+        fmt::format("the program runs on {}; '{}' has memory of its own, and a program on it "
+                    "can't run on another device as well: compile the whole model for one",
+                    text, apart->backend()));
+  }
+  if (apart) m->apart_ = m->devices_[0].get();
   return std::shared_ptr<const Model>(std::move(m));
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const std::string& path, BackendRegistry& registry,
-                                                 const LoadLimits& limits) {
+                                                 const LoadLimits& limits, const ModelOptions& options) {
   GC_TRY(Program p, load_program(path, limits));
-  return create(std::move(p), registry);
-}
-
-namespace {
-
-// A constant is used where it lies in the artefact if kernels may rely on its alignment.
-bool in_artefact(const ProgramVariable& v) {
-  return v.kind == VariableRole::kConst && !v.data.empty() &&
-         reinterpret_cast<uintptr_t>(v.data.data()) % 64 == 0;
-}
-
-Error no_memory(std::string_view what, uint64_t bytes) {
-  return {ErrorCode::kNoMemory, fmt::format("out of memory: {} needs {} bytes", what, bytes)};
-}
-
-Status import_everywhere(Region& r, std::span<const std::shared_ptr<Device>> devices) {
-  r.buffers.clear();
-  for (const auto& d : devices) {
-    GC_TRY(DeviceBuffer b, d->import_host(r.data, r.capacity));
-    r.buffers.push_back(std::move(b));
-  }
-  return {};
-}
-
-// Bytes of a tensor of one float dtype as another.
-void convert_floats(DType from, const void* src, DType to, void* dst, uint64_t n) {
-  for (uint64_t i = 0; i < n; ++i) store_from_double(to, dst, i, load_as_double(from, src, i));
-}
-
-}  // namespace
-
-Result<std::shared_ptr<Variables>> Variables::create(std::shared_ptr<const Model> model,
-                                                     const VariablesOptions& options) {
-  std::shared_ptr<Variables> v(new Variables);
-  v->model_ = std::move(model);
-  const Program& p = v->model_->program();
-  std::map<std::string, SafetensorsFile> files;
-  v->regions_.resize(p.variables.size());
-  // All in one piece: a network's many tensors of less than a huge page share those then.
-  uint64_t total = 0;
-  for (size_t i = 0; i < p.variables.size(); ++i) {
-    GC_TRY(v->regions_[i].capacity, checked_bytes(p.variables[i].dtype, p.variables[i].shape));
-    if (in_artefact(p.variables[i])) continue;
-    const auto rounded = checked_add(v->regions_[i].capacity, 63);
-    const auto sum = rounded ? checked_add(total, *rounded / 64 * 64) : std::nullopt;
-    if (!sum) return invalid("the size of the variables overflows");
-    total = *sum;
-  }
-  if (total > options.max_memory_bytes)
-    return Error{ErrorCode::kNoMemory,
-                 fmt::format("the model's parameters and state need {} bytes; the budget is {}", total,
-                             options.max_memory_bytes)};
-  v->memory_ = HostMemory::allocate(total);
-  if (!v->memory_.data()) return no_memory("the model's parameters and state", total);
-  std::byte* next = v->memory_.data();
-  for (size_t i = 0; i < p.variables.size(); ++i) {
-    const ProgramVariable& spec = p.variables[i];
-    Region& r = v->regions_[i];
-    const uint64_t bytes = r.capacity;
-    if (in_artefact(spec)) {
-      r.data = const_cast<std::byte*>(spec.data.data());
-    } else {
-      r.data = next;
-      next += (bytes + 63) / 64 * 64;
-      if (!spec.external_file.empty()) {
-        auto it = files.find(spec.external_file);
-        if (it == files.end()) {
-          GC_TRY(MappedFile mapped, MappedFile::open_beneath(p.directory, spec.external_file));
-          GC_TRY(SafetensorsFile file, SafetensorsFile::from_mapping(std::move(mapped), spec.external_file));
-          it = files.emplace(spec.external_file, std::move(file)).first;
-        }
-        const SafetensorsTensor* t = it->second.find(spec.external_tensor);
-        if (!t || t->dtype != spec.dtype || t->shape != spec.shape)
-          return invalid(fmt::format("variable '{}': '{}' in '{}' {}", spec.name, spec.external_tensor,
-                                     spec.external_file,
-                                     t ? fmt::format("is {}, expected {}", type_string(t->dtype, t->shape),
-                                                     type_string(spec.dtype, spec.shape))
-                                       : std::string("is missing")));
-        if (bytes) std::memcpy(r.data, t->data.data(), bytes);
-      } else if (spec.init) {
-        GC_CHECK(
-            initialise(*spec.init, spec.dtype, spec.shape, options.seed, spec.name, r.data, options.pool));
-      } else if (bytes) {
-        std::memcpy(r.data, spec.data.data(), bytes);
-      }
-      if (spec.name == "rng.seed" && bytes == dtype_size(spec.dtype))
-        store_from_int(spec.dtype, r.data, 0, static_cast<int64_t>(options.seed));
-    }
-    GC_CHECK(import_everywhere(r, v->model_->devices_));
-  }
-  return v;
-}
-
-const std::vector<ProgramVariable>& Variables::specs() const { return model_->program().variables; }
-
-TensorRef Variables::get(size_t i) const { return {specs()[i].dtype, specs()[i].shape, regions_[i].data}; }
-
-uint64_t Variables::bytes() const {
-  uint64_t n = 0;
-  for (size_t i = 0; i < regions_.size(); ++i)
-    if (!in_artefact(specs()[i])) n += regions_[i].capacity;
-  return n;
-}
-
-Status Variables::set(size_t i, const TensorRef& value) {
-  const ProgramVariable& spec = specs()[i];
-  if (value.dtype != spec.dtype || !std::ranges::equal(value.shape, spec.shape))
-    return invalid(fmt::format("variable '{}' is {}, the value {}", spec.name,
-                               type_string(spec.dtype, spec.shape), type_string(value.dtype, value.shape)));
-  if (spec.kind == VariableRole::kConst) return invalid(fmt::format("'{}' is a constant", spec.name));
-  if (value.bytes()) std::memcpy(regions_[i].data, value.data, value.bytes());
-  return {};
-}
-
-Status Variables::load(const SafetensorsFile& file, const std::string& path) {
-  std::vector<std::string> known, given;
-  for (const ProgramVariable& v : specs())
-    if (v.kind != VariableRole::kConst) known.push_back(v.name);
-  for (const SafetensorsTensor& t : file.tensors()) given.push_back(t.name);
-  // All is checked before anything is written, so that a failed load changes nothing.
-  for (const SafetensorsTensor& t : file.tensors()) {
-    const int64_t i = model_->program().variable(t.name);
-    if (i < 0 || specs()[i].kind == VariableRole::kConst)
-      return invalid(fmt::format("'{}': the model has no '{}'{}", path, t.name, nearest_hint(t.name, known)));
-    const ProgramVariable& spec = specs()[i];
-    const bool convertible = t.dtype == spec.dtype || (is_float(t.dtype) && is_float(spec.dtype));
-    if (!convertible || t.shape != spec.shape)
-      return invalid(fmt::format("'{}': '{}' is {}, the model's is {}", path, t.name,
-                                 type_string(t.dtype, t.shape), type_string(spec.dtype, spec.shape)));
-  }
-  for (const ProgramVariable& v : specs()) {
-    if (v.kind != VariableRole::kConst && !file.find(v.name))
-      return invalid(fmt::format("'{}' lacks '{}'{}", path, v.name, nearest_hint(v.name, given)));
-  }
-  for (const SafetensorsTensor& t : file.tensors()) {
-    const int64_t i = model_->program().variable(t.name);
-    const ProgramVariable& spec = specs()[i];
-    if (t.data.empty()) continue;
-    if (t.dtype == spec.dtype)
-      std::memcpy(regions_[i].data, t.data.data(), t.data.size());
-    else
-      convert_floats(t.dtype, t.data.data(), spec.dtype, regions_[i].data,
-                     t.data.size() / dtype_size(t.dtype));
-  }
-  return {};
-}
-
-std::vector<SafetensorsTensor> Variables::saved() const {
-  std::vector<SafetensorsTensor> out;
-  for (size_t i = 0; i < specs().size(); ++i) {
-    const ProgramVariable& v = specs()[i];
-    if (v.kind != VariableRole::kConst)
-      out.push_back({v.name, v.dtype, v.shape, {regions_[i].data, regions_[i].capacity}});
-  }
-  return out;
+  return create(std::move(p), registry, options);
 }
 
 }  // namespace graphc

@@ -28,19 +28,21 @@ struct Snapshot {
   int64_t batch = 0;
   std::vector<std::vector<std::byte>> bytes;
 
-  static Snapshot take(const Variables& v, int64_t batch) {
+  static Result<Snapshot> take(const Variables& v, int64_t batch) {
     Snapshot s{batch, {}};
     if (v.bytes() > kMaxSnapshot) return s;
-    for (const SafetensorsTensor& t : v.saved()) s.bytes.emplace_back(t.data.begin(), t.data.end());
+    GC_TRY(const std::vector<SafetensorsTensor> saved, v.saved());
+    for (const SafetensorsTensor& t : saved) s.bytes.emplace_back(t.data.begin(), t.data.end());
     return s;
   }
-  void restore(Variables& v) const {
+  Status restore(Variables& v) const {
     size_t k = 0;
     for (size_t i = 0; i < v.specs().size(); ++i) {
       if (v.specs()[i].kind == VariableRole::kConst) continue;
-      if (!bytes[k].empty()) std::memcpy(v.data(i), bytes[k].data(), bytes[k].size());
+      GC_CHECK(v.set(i, TensorRef(v.specs()[i].dtype, v.specs()[i].shape, bytes[k].data())));
       ++k;
     }
+    return {};
   }
 };
 
@@ -148,7 +150,7 @@ class Trainer {
     const Clock::time_point begin = Clock::now();
     const std::string label = fmt::format("epoch {}/{}", position_.epoch + 1, o_.epochs);
     loader_->start(position_.epoch, position_.batch);
-    const Snapshot snapshot = Snapshot::take(*variables_, position_.batch);
+    GC_TRY(const Snapshot snapshot, Snapshot::take(*variables_, position_.batch));
     ProgressBar bar(o_.interactive, label, loader_->batches(), position_.batch);
     int64_t samples = 0;
     while (const Batch* b = loader_->next()) {
@@ -242,8 +244,7 @@ class Trainer {
   Error diverged(const Snapshot& snapshot, int64_t bad_batch) {
     std::string text = fmt::format("the loss is {} in epoch {}, batch {} (step {})", step_loss(),
                                    position_.epoch + 1, bad_batch + 1, position_.step + 1);
-    if (!snapshot.bytes.empty()) {
-      snapshot.restore(*variables_);
+    if (!snapshot.bytes.empty() && snapshot.restore(*variables_).ok()) {
       loader_->start(position_.epoch, snapshot.batch);
       while (const Batch* b = loader_->next()) {
         if (is_set(o_.interrupted) || !feed_->set(*b).ok()) break;

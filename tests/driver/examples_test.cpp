@@ -102,8 +102,9 @@ Result<Run> run_on_cpu(const Module& source, int opt_level, const std::vector<Ho
   Run out;
   for (size_t i = 0; i < variables->specs().size(); ++i) {
     const ProgramVariable& v = variables->specs()[i];
-    if (v.kind != VariableRole::kConst)
-      out.variables[v.name] = HostTensor::from_bytes(v.dtype, v.shape, variables->get(i).data);
+    if (v.kind == VariableRole::kConst) continue;
+    GC_TRY(const TensorRef value, variables->get(i));
+    out.variables[v.name] = HostTensor::from_bytes(v.dtype, v.shape, value.data);
   }
   GC_TRY(const std::unique_ptr<Context> context, Context::create(model, "infer", variables));
   for (size_t i = 0; i < inputs.size(); ++i) {

@@ -70,7 +70,8 @@ Result<Outcome> run_on_cpu(const RandomGraph& g, int opt_level, int threads) {
   }
   for (size_t i = 0; i < variables->specs().size(); ++i) {
     const ProgramVariable& v = variables->specs()[i];
-    out.variables[v.name] = HostTensor::from_bytes(v.dtype, v.shape, variables->get(i).data);
+    GC_TRY(const TensorRef value, variables->get(i));
+    out.variables[v.name] = HostTensor::from_bytes(v.dtype, v.shape, value.data);
   }
   return out;
 }

@@ -91,7 +91,7 @@ TEST(Executor, TrainingUpdatesStateSeenByAllContexts) {
   const auto x = random_floats(rng, 20), g = random_floats(rng, 4);
   const std::vector<int64_t> xs{5, 4}, gs{4};
   std::vector<float> w(4);
-  std::memcpy(w.data(), f.variables->data(0), 16);
+  std::memcpy(w.data(), *f.variables->data(0), 16);
   EXPECT_NE(w[0], w[1]);
   ASSERT_TRUE(c->set_input("x", {DType::kF32, xs, x.data()}).ok());
   ASSERT_TRUE(c->set_input("g", {DType::kF32, gs, g.data()}).ok());
@@ -99,13 +99,13 @@ TEST(Executor, TrainingUpdatesStateSeenByAllContexts) {
     ASSERT_TRUE(c->run().ok());
     for (int i = 0; i < 4; ++i) {
       w[i] = w[i] - 0.5f * g[i];
-      ASSERT_EQ(floats(f.variables->get(0))[i], w[i]);
+      ASSERT_EQ(floats(*f.variables->get(0))[i], w[i]);
     }
-    ASSERT_EQ(floats(f.variables->get(1))[0], step);
+    ASSERT_EQ(floats(*f.variables->get(1))[0], step);
     ASSERT_EQ(floats(c->output(1))[0], 5);  // the symbol N reached the executable
   }
-  EXPECT_EQ(load_as_int(DType::kU64, f.variables->data(3), 0), 7);
-  float one = *floats(f.variables->get(2));
+  EXPECT_EQ(load_as_int(DType::kU64, *f.variables->data(3), 0), 7);
+  float one = *floats(*f.variables->get(2));
   EXPECT_EQ(one, 1);
 }
 
@@ -227,9 +227,13 @@ TEST(Executor, BoundsAreCheckedWhenSizesAreKnown) {
       "buffers at the fixed offsets 0 and 0 overlap while both are alive");
   EXPECT_EQ(message([](Program& p) { p.functions[0].copies[0].bytes = 64; }),
             "function 'infer': a copy at the end leaves its buffers");
-  EXPECT_EQ(message([](Program& p) { p.functions[0].steps[1].exec = 4; }),
+  EXPECT_EQ(message([](Program& p) {
+              p.functions[0].buffers.push_back({ProgramBuffer::kArena, 0, 48, 0, 1, 1, -1});
+              p.functions[0].steps[1].exec = 4;
+              p.functions[0].steps[1].workspace = 7;
+            }),
             "function 'infer', step 1 (kernel scratch 64): the executable needs 64 bytes of workspace, the "
-            "program gives 0");
+            "program gives 48");
 }
 
 TEST(Executor, WorkspaceAndStrides) {
@@ -305,12 +309,12 @@ TEST(Variables, SaveLoadAndMessages) {
   TempDir dir;
   Fixture a(sample_program(), 1), b(sample_program(), 2);
   const std::string path = dir / "w.safetensors";
-  ASSERT_TRUE(write_safetensors(path, a.variables->saved()).ok());
+  ASSERT_TRUE(write_safetensors(path, *a.variables->saved()).ok());
   const auto file = SafetensorsFile::open(path, SafetensorsFile::kHashed);
   ASSERT_TRUE(file.ok());
-  EXPECT_NE(std::memcmp(a.variables->data(0), b.variables->data(0), 16), 0);
+  EXPECT_NE(std::memcmp(*a.variables->data(0), *b.variables->data(0), 16), 0);
   ASSERT_TRUE(b.variables->load(*file, path).ok());
-  EXPECT_EQ(std::memcmp(a.variables->data(0), b.variables->data(0), 16), 0);
+  EXPECT_EQ(std::memcmp(*a.variables->data(0), *b.variables->data(0), 16), 0);
   EXPECT_EQ(file->tensors().size(), 3u);  // the constant isn't saved
 
   std::vector<uint16_t> half{0x3c00, 0x4000, 0xc000, 0x0000};
@@ -322,11 +326,11 @@ TEST(Variables, SaveLoadAndMessages) {
     return s.ok() ? std::string("ok") : s.error().message;
   };
   const SafetensorsTensor w{"w", DType::kF16, {4}, std::as_bytes(std::span(half))};
-  std::vector<SafetensorsTensor> all = a.variables->saved();
+  std::vector<SafetensorsTensor> all = *a.variables->saved();
   for (SafetensorsTensor& t : all)
     if (t.name == "w") t = w;
   EXPECT_EQ(load(all), "ok");
-  EXPECT_EQ(floats(b.variables->get(0))[2], -2);
+  EXPECT_EQ(floats(*b.variables->get(0))[2], -2);
   EXPECT_EQ(load({w}), "'f' lacks 'steps'");
   EXPECT_EQ(load({w, {"step", DType::kF32, {4}, bytes}}),
             "'f': the model has no 'step'; did you mean 'steps'?");
@@ -354,7 +358,7 @@ TEST(Variables, ExternalFilesStayBeneathTheArtefact) {
     EXPECT_TRUE(model.ok());
     const auto v = Variables::create(*model);
     if (!v.ok()) return v.error().message;
-    EXPECT_EQ(std::memcmp((*v)->data(0), values.data(), 16), 0);
+    EXPECT_EQ(std::memcmp(*(*v)->data(0), values.data(), 16), 0);
     return std::string("ok");
   };
   EXPECT_EQ(message("w.safetensors", "weights"), "ok");

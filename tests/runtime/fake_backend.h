@@ -156,6 +156,7 @@ inline const gc_plugin_api* api() {
       gc_device_info info{};
       info.struct_size = sizeof(info);
       info.id = "0";
+      info.memspaces = GC_MEM_HOST;
       cb(arg, &info);
       return nullptr;
     };

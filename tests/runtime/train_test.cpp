@@ -61,7 +61,7 @@ TEST(Train, LearnsAndPrintsALineAnEpoch) {
   EXPECT_EQ(r->train[0].count, 250);  // the smaller last batch counts as what it is
   EXPECT_LT(r->train[0].value(), 1.75);
   EXPECT_GT(r->val[1].value(), 0.25);
-  EXPECT_EQ(*static_cast<const float*>(s.variables->get(1).data), 48);
+  EXPECT_EQ(*static_cast<const float*>((*s.variables->get(1)).data), 48);
 }
 
 std::string final_checkpoint(const TempDir& dir) { return *read_file(dir / "last.safetensors"); }
@@ -207,14 +207,14 @@ TEST(Checkpoint, EveryPrefixAndFlipIsNoticedAndChangesNothing) {
   EXPECT_EQ(back->provenance.at("classes"), "a,b");
 
   const std::string good = *read_file(path), broken = dir / "b.safetensors";
-  const std::vector<SafetensorsTensor> saved = s.variables->saved();
+  const std::vector<SafetensorsTensor> saved = *s.variables->saved();
   const std::vector<std::byte> before(saved[0].data.begin(), saved[0].data.end());
   const auto noticed = [&](const std::string& text) {
     FILE* f = std::fopen(broken.c_str(), "wb");
     std::fwrite(text.data(), 1, text.size(), f);
     std::fclose(f);
     return !load_checkpoint(broken, s.variables.get(), "h").ok() &&
-           std::memcmp(before.data(), s.variables->data(0), before.size()) == 0;
+           std::memcmp(before.data(), *s.variables->data(0), before.size()) == 0;
   };
   for (size_t n = 0; n < good.size(); n += n < 2000 ? 1 : 37) ASSERT_TRUE(noticed(good.substr(0, n))) << n;
   std::mt19937 rng(7);

@@ -155,10 +155,11 @@ gc_error* execute(gc_exec* raw, gc_stream*, const gc_run* run) {
     std::span<std::byte> workspace;
     if (run->workspace) {
       const HostBuffer& b = host_buffer(run->workspace);
-      const uint64_t bytes = e.exec->planned_workspace_bytes();
-      if (run->workspace_offset > b.size || bytes > b.size - run->workspace_offset)
-        return e.host.error(GC_INVALID, "the workspace is smaller than exec_info asks for");
-      workspace = {b.data + run->workspace_offset, bytes};
+      const auto bytes = e.exec->workspace_bytes(symbols);
+      if (!bytes.ok()) return e.host.error(bytes.error());
+      if (run->workspace_offset > b.size || *bytes > b.size - run->workspace_offset)
+        return e.host.error(GC_INVALID, "the workspace is smaller than exec_workspace asks for");
+      workspace = {b.data + run->workspace_offset, *bytes};
     }
     return e.host.error(e.exec->run({refs.data(), run->num_in}, {refs.data() + run->num_in, run->num_out},
                                     symbols, {h->parallel_for, h->ctx}, workspace));
@@ -200,6 +201,15 @@ gc_plugin_api make_cpu_table(const CpuCompiler* compiler) {
     info->workspace_align = 64;
     info->flags = 0;
     return nullptr;
+  };
+  t.exec_workspace = [](gc_exec* raw, const int64_t* symbols, size_t n, uint64_t* bytes) -> gc_error* {
+    const Exec& e = exec_of(raw);
+    return guarded(e.host, [&]() -> gc_error* {
+      const auto needed = e.exec->workspace_bytes({symbols, n});
+      if (!needed.ok()) return e.host.error(needed.error());
+      *bytes = *needed;
+      return nullptr;
+    });
   };
   t.exec_save = save;
   t.exec_load = load;

@@ -102,6 +102,19 @@ uint64_t CpuExec::planned_workspace_bytes() const {
   return total;
 }
 
+Result<uint64_t> CpuExec::workspace_bytes(std::span<const int64_t> symbols) const {
+  if (symbols.size() != blob_.symbols.size())
+    return invalid(fmt::format("called with {} sizes instead of {}", symbols.size(), blob_.symbols.size()));
+  uint64_t total = 0;
+  for (const SizeProgram& e : blob_.workspace_bytes) {
+    const auto bytes = e.evaluate(symbols);
+    if (!bytes || *bytes < 0 || *bytes > int64_t{1} << 46)
+      return invalid("the size of a workspace overflows");
+    total += (static_cast<uint64_t>(*bytes) + 63) / 64 * 64;
+  }
+  return total;
+}
+
 Status CpuExec::run(std::span<const TensorRef> operands, std::span<const TensorRef> results,
                     std::span<const int64_t> symbols, const Parallel& parallel,
                     std::span<std::byte> planned) const {

@@ -1,6 +1,6 @@
 // A loaded executable: kernels in memory and the steps that call them. Immutable; run may be called from
-// several threads at a time. A warm run allocates nothing: scratch and workspace memory belong to the threads
-// and grow to what was ever needed.
+// several threads at a time. A warm run allocates nothing: scratch memory belongs to the threads and grows to
+// what was ever needed; workspace is the caller's.
 #pragma once
 
 #include <memory>
@@ -29,9 +29,11 @@ class CpuExec {
   const KernelBlob& blob() const { return blob_; }
   // Of all workspaces together, if that doesn't depend on a symbol, so that it can be planned; else 0.
   uint64_t planned_workspace_bytes() const;
+  // Of all workspaces together, for these symbols.
+  Result<uint64_t> workspace_bytes(std::span<const int64_t> symbols) const;
   // Operands and results in order, dense; symbols in the blob's order. Shapes are checked. `workspace`:
-  // 64-byte aligned; where it is smaller than what is needed (sizes depend on symbols), memory of the calling
-  // thread is used instead.
+  // 64-byte aligned, workspace_bytes(symbols) of it; for callers that give less, memory of the calling thread
+  // is used instead.
   Status run(std::span<const TensorRef> operands, std::span<const TensorRef> results,
              std::span<const int64_t> symbols, const Parallel& parallel,
              std::span<std::byte> workspace = {}) const;
