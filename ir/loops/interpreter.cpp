@@ -4,22 +4,16 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <unordered_map>
 
 #include <fmt/format.h>
 
+#include "ir/loops/races.h"
 #include "ir/loops/text.h"
 
 namespace graphc {
 namespace {
-
-// Who last touched an element: an iteration of the parallel nest, and within it a lane of a chunk of a vector
-// loop.
-struct Toucher {
-  int64_t iteration = -1;
-  int64_t chunk = -1;  // number of the chunk in order of execution, -1 outside vector loops
-  int64_t lane = 0;
-};
 
 struct Memory {
   std::vector<int64_t> shape;
@@ -27,7 +21,8 @@ struct Memory {
   void* external = nullptr;        // arguments
   std::vector<ScalarValue> local;  // the others
   std::vector<bool> defined;
-  std::vector<Toucher> writer, reader;
+  std::shared_ptr<RaceLog> log;  // null: only read; arguments that are the same memory share it
+  bool distributed = false;      // a register buffer of all threads: the first index says whose
 };
 
 class Interpreter {
@@ -46,11 +41,9 @@ class Interpreter {
     for (size_t i = 0; i < buffers.size(); ++i) {
       GC_CHECK(shape_of(static_cast<int>(i)));
       memory_[i].external = buffers[i];
-      if (o_.check_races && k_.buffers[i].written) {
-        memory_[i].writer.resize(static_cast<size_t>(memory_[i].size));
-        memory_[i].reader.resize(static_cast<size_t>(memory_[i].size));
-      }
     }
+    if (o_.check_races) log_arguments();
+    plan_threads();
     block(k_.body);
     return error_.empty() ? ok_status() : Status(invalid(fmt::format("kernel @{}: {}", k_.name, error_)));
   }
@@ -60,6 +53,35 @@ class Interpreter {
   void fail(std::string what) {
     if (error_.empty())
       error_ = current_ ? fmt::format("{} (in `{}`)", what, describe_stmt(k_, *current_)) : std::move(what);
+  }
+
+  // An argument that is written is watched, and so is one that is the same memory.
+  void log_arguments() {
+    for (size_t i = 0; i < k_.buffers.size(); ++i) {
+      const LoopBuffer& b = k_.buffers[i];
+      if (b.kind != BufferKind::kArg || !b.written) continue;
+      Memory& m = memory_[i];
+      const size_t n = static_cast<size_t>(m.size);
+      if (b.alias >= 0 && b.alias < static_cast<int>(i)) {
+        Memory& other = memory_[static_cast<size_t>(b.alias)];
+        if (other.external == m.external && other.size == m.size &&
+            dtype_size(k_.buffers[static_cast<size_t>(b.alias)].type) == dtype_size(b.type)) {
+          if (!other.log) other.log = std::make_shared<RaceLog>(n, false);
+          m.log = other.log;
+        }
+      }
+      if (!m.log) m.log = std::make_shared<RaceLog>(n, false);
+    }
+  }
+
+  void plan_threads() {
+    gpu_ = uses_threads(k_);
+    int groups = 1;
+    for_each_stmt(k_.body, [&](const Stmt& s) {
+      if (s.loop.kind == LoopKind::kWarp) groups = s.loop.width;
+    });
+    now_.width = block_threads(k_);
+    width_ = std::max(1, now_.width / std::max(1, groups));
   }
 
   Status shape_of(int id) {
@@ -93,7 +115,7 @@ class Interpreter {
   }
 
   // The flat index; -1 after an error.
-  int64_t locate(int id, const std::vector<Dim>& index, int64_t last_extent_divided = 1) {
+  int64_t locate(int id, const std::vector<Dim>& index) {
     const Memory& m = memory_[static_cast<size_t>(id)];
     if (index.size() != m.shape.size()) {
       fail(fmt::format("%{} has rank {}", k_.buffers[static_cast<size_t>(id)].name, m.shape.size()));
@@ -107,26 +129,24 @@ class Interpreter {
                          k_.buffers[static_cast<size_t>(id)].name, m.shape[i]));
         return -1;
       }
+      if (i == 0 && m.distributed && (!thread_ || v != now_.thread % width_)) {
+        fail(fmt::format("%{}[{}, ..] belongs to thread {}, {} touches it",
+                         k_.buffers[static_cast<size_t>(id)].name, v, v,
+                         thread_ ? fmt::format("thread {}", now_.thread % width_) : "uniform code"));
+        return -1;
+      }
       flat = flat * m.shape[i] + v;
     }
     return flat;
-  }
-
-  bool conflict(const Toucher& a) const {
-    if (a.iteration < 0) return false;
-    if (a.iteration != now_.iteration) return true;
-    return a.chunk >= 0 && a.chunk == now_.chunk && a.lane != now_.lane;
   }
 
   ScalarValue read(int id, int64_t i) {
     Memory& m = memory_[static_cast<size_t>(id)];
     const LoopBuffer& b = k_.buffers[static_cast<size_t>(id)];
     size_t at = static_cast<size_t>(i);
-    if (!m.writer.empty()) {
-      if (conflict(m.writer[at]))
-        fail(fmt::format("race: element {} of %{} is read, and written by another iteration", i, b.name));
-      m.reader[at] = now_;
-    }
+    if (m.log)
+      if (auto race = m.log->read(at, now_))
+        fail(fmt::format("race: element {} of %{} {}", i, b.name, *race));
     if (m.external) {
       ScalarValue v;
       if (is_float(b.type))
@@ -143,13 +163,9 @@ class Interpreter {
     Memory& m = memory_[static_cast<size_t>(id)];
     const LoopBuffer& b = k_.buffers[static_cast<size_t>(id)];
     size_t at = static_cast<size_t>(i);
-    if (!m.writer.empty()) {
-      if (conflict(m.writer[at]))
-        fail(fmt::format("race: element {} of %{} is written by two iterations", i, b.name));
-      if (conflict(m.reader[at]))
-        fail(fmt::format("race: element {} of %{} is written, and read by another iteration", i, b.name));
-      m.writer[at] = now_;
-    }
+    if (m.log)
+      if (auto race = m.log->write(at, now_))
+        fail(fmt::format("race: element {} of %{} {}", i, b.name, *race));
     if (m.external) {
       if (is_float(b.type))
         store_from_double(b.type, m.external, at, v.d);
@@ -194,26 +210,72 @@ class Interpreter {
     if (t == DType::kI64) dims_[name] = v.i;
   }
 
+  // Runs body(c) for every iteration, c being its number. Different threads' iterations come thread by
+  // thread.
   template <class F>
   void loop(const Stmt& s, F body) {
     int64_t lo = dim(s.lo), hi = std::numeric_limits<int64_t>::max();
     for (const Dim& d : s.hi) hi = std::min(hi, dim(d));
-    const bool parallel = s.loop.kind == LoopKind::kParallel, vec = s.loop.kind == LoopKind::kVector;
-    int64_t count = hi > lo ? (hi - lo + s.step - 1) / s.step : 0;
-    const Toucher before = now_;
-    // lanes run one after another: a private buffer must be written before it is read in every one of them
-    for (int64_t c = 0; c < count && !failed(); ++c) {
-      int64_t i = parallel && o_.reverse ? count - 1 - c : c;
-      dims_[s.name] = lo + i * s.step;
-      if (parallel) now_.iteration = ++iterations_;
-      if (vec) {
-        if (i % s.loop.width == 0) ++chunks_;
-        now_.chunk = chunks_;
-        now_.lane = i % s.loop.width;
-      }
-      body();
+    const int64_t count = hi > lo ? (hi - lo + s.step - 1) / s.step : 0;
+    const Actor before = now_;
+    auto run = [&](int64_t c) {
+      dims_[s.name] = lo + c * s.step;
+      body(c);
+    };
+    switch (s.loop.kind) {
+      case LoopKind::kSerial:
+      case LoopKind::kUnroll:
+        for (int64_t c = 0; c < count && !failed(); ++c) run(c);
+        break;
+      case LoopKind::kParallel:
+        for (int64_t c = 0; c < count && !failed(); ++c) {
+          now_.iteration = ++iterations_;
+          now_.epoch = ++epochs_;
+          run(o_.reverse ? count - 1 - c : c);
+        }
+        break;
+      case LoopKind::kVector:
+        // lanes run one after another: a private buffer must be written before it is read in every one of
+        // them
+        for (int64_t c = 0; c < count && !failed(); ++c) {
+          if (c % s.loop.width == 0) ++chunks_;
+          now_.chunk = chunks_;
+          now_.lane = c % s.loop.width;
+          run(c);
+        }
+        break;
+      case LoopKind::kThread:
+        if (thread_) return fail(fmt::format("the thread loop {} is inside of another one", s.name));
+        thread_ = true;
+        spread(s.loop.width, count, [&](int64_t t, int64_t c) {
+          now_.thread = before.thread + static_cast<int>(t);
+          now_.width = 1;
+          run(c);
+        });
+        thread_ = false;
+        break;
+      case LoopKind::kWarp:
+        if (thread_ || warp_) return fail(fmt::format("the warp loop {} is inside of another one", s.name));
+        warp_ = true;
+        spread(s.loop.width, count, [&](int64_t g, int64_t c) {
+          now_.thread = static_cast<int>(g) * width_;
+          now_.width = width_;
+          run(c);
+        });
+        warp_ = false;
+        break;
     }
     now_ = before;
+  }
+
+  // f(w, c): worker w of `workers` runs the iterations w, w + workers, ..
+  template <class F>
+  void spread(int64_t workers, int64_t count, F f) {
+    const int64_t busy = std::min(workers, count);
+    for (int64_t i = 0; i < busy; ++i) {
+      const int64_t w = o_.reverse ? busy - 1 - i : i;
+      for (int64_t c = w; c < count && !failed(); c += workers) f(w, c);
+    }
   }
 
   void block(const StmtList& list) {
@@ -235,49 +297,80 @@ class Interpreter {
         if (i >= 0 && !failed()) write(s.buffer, i, v);
         break;
       }
-      case StmtKind::kFor: loop(s, [&] { block(s.body); }); break;
+      case StmtKind::kFor: loop(s, [&](int64_t) { block(s.body); }); break;
       case StmtKind::kIf: block(holds(s.guards) ? s.body : s.orelse); break;
-      case StmtKind::kPrefetch:
-      case StmtKind::kBarrier: break;
-      case StmtKind::kDeclare: {
-        if (Status st = shape_of(s.buffer); !st.ok()) {
-          fail(st.error().message);
-          break;
-        }
-        Memory& m = memory_[static_cast<size_t>(s.buffer)];
-        if (m.size > (int64_t{1} << 28)) {
-          fail("the buffer is too large to interpret");
-          break;
-        }
-        size_t n = static_cast<size_t>(m.size);
-        m.local.assign(n, s.value ? eval_fresh(s.value) : ScalarValue{});
-        m.defined.assign(n, static_cast<bool>(s.value));
-        if (o_.check_races) {
-          m.writer.assign(n, {});
-          m.reader.assign(n, {});
-        }
+      case StmtKind::kPrefetch: break;
+      case StmtKind::kBarrier:
+        if (thread_ || warp_) fail("not every thread comes to this barrier");
+        now_.epoch = ++epochs_;
         break;
-      }
-      case StmtKind::kReduce: {
-        std::vector<ScalarValue> acc;
-        for (const Reduction& r : s.reductions) acc.push_back(identity(r.op, r.value.type()));
-        loop(s, [&] {
-          block(s.body);
-          memo_.clear();
-          for (size_t i = 0; i < acc.size(); ++i) {
-            const Reduction& r = s.reductions[i];
-            ScalarValue v[2] = {acc[i], eval(r.value)};
-            constexpr ScalarOp kOps[] = {ScalarOp::kAdd, ScalarOp::kMul, ScalarOp::kMax, ScalarOp::kMin};
-            acc[i] = eval_scalar_op(kOps[static_cast<int>(r.op)], r.value.type(), r.value.type(), v);
-          }
-        });
-        for (size_t i = 0; i < acc.size(); ++i)
-          bind(s.reductions[i].name, s.reductions[i].value.type(), acc[i]);
-        break;
-      }
+      case StmtKind::kDeclare: declare(s); break;
+      case StmtKind::kReduce: reduce(s); break;
       case StmtKind::kDot: dot(s); break;
     }
     current_ = outer;
+  }
+
+  void declare(const Stmt& s) {
+    if (Status st = shape_of(s.buffer); !st.ok()) return fail(st.error().message);
+    Memory& m = memory_[static_cast<size_t>(s.buffer)];
+    const BufferKind kind = k_.buffers[static_cast<size_t>(s.buffer)].kind;
+    if (m.size > (int64_t{1} << 28)) return fail("the buffer is too large to interpret");
+    const size_t n = static_cast<size_t>(m.size);
+    m.local.assign(n, s.value ? eval_fresh(s.value) : ScalarValue{});
+    m.defined.assign(n, static_cast<bool>(s.value));
+    m.distributed = gpu_ && kind == BufferKind::kRegister && !thread_;
+    if (kind == BufferKind::kShared) {
+      if (thread_ || warp_) return fail("not every thread comes to this declaration of shared memory");
+      // It is the same memory every time: what was done to it before the last barrier counts.
+      if (o_.check_races && !m.log) m.log = std::make_shared<RaceLog>(n, true);
+    } else if (o_.check_races) {
+      m.log = std::make_shared<RaceLog>(n, false);
+    }
+  }
+
+  static ScalarValue combine(const Reduction& r, ScalarValue a, ScalarValue b) {
+    constexpr ScalarOp kOps[] = {ScalarOp::kAdd, ScalarOp::kMul, ScalarOp::kMax, ScalarOp::kMin};
+    const ScalarValue v[2] = {a, b};
+    return eval_scalar_op(kOps[static_cast<int>(r.op)], r.value.type(), r.value.type(), v);
+  }
+
+  // unroll chunks of `width` accumulators to one value: the tree of loops.h.
+  static ScalarValue tree(const Reduction& r, std::vector<ScalarValue> v, size_t width, size_t unroll) {
+    while (unroll > 1) {
+      const size_t half = (unroll + 1) / 2;
+      for (size_t i = 0; i + half * width < unroll * width; ++i) v[i] = combine(r, v[i], v[i + half * width]);
+      unroll = half;
+    }
+    std::vector<ScalarValue> odd;  // of a width that isn't a power of two
+    while (width > 1) {
+      if (width % 2) odd.push_back(v[width - 1]);
+      width /= 2;
+      for (size_t i = 0; i < width; ++i) v[i] = combine(r, v[i], v[i + width]);
+    }
+    for (; !odd.empty(); odd.pop_back()) v[0] = combine(r, v[0], odd.back());
+    return v[0];
+  }
+
+  void reduce(const Stmt& s) {
+    const bool wide = s.loop.kind == LoopKind::kVector || s.loop.kind == LoopKind::kThread;
+    const int64_t width = wide ? s.loop.width : 1, unroll = wide ? s.loop.unroll : 1;
+    std::vector<std::vector<ScalarValue>> acc;
+    for (const Reduction& r : s.reductions)
+      acc.emplace_back(static_cast<size_t>(width * unroll), identity(r.op, r.value.type()));
+    int64_t lo = dim(s.lo), hi = std::numeric_limits<int64_t>::max();
+    for (const Dim& d : s.hi) hi = std::min(hi, dim(d));
+    const int64_t whole = hi > lo ? (hi - lo) / (width * unroll) * (width * unroll) : 0;
+    loop(s, [&](int64_t c) {
+      block(s.body);
+      memo_.clear();
+      const size_t at = static_cast<size_t>(c < whole ? c % (width * unroll) : (c - whole) % width);
+      for (size_t i = 0; i < acc.size(); ++i)
+        acc[i][at] = combine(s.reductions[i], acc[i][at], eval(s.reductions[i].value));
+    });
+    for (size_t i = 0; i < acc.size(); ++i)
+      bind(s.reductions[i].name, s.reductions[i].value.type(),
+           tree(s.reductions[i], std::move(acc[i]), static_cast<size_t>(width), static_cast<size_t>(unroll)));
   }
 
   void dot(const Stmt& s) {
@@ -329,8 +422,11 @@ class Interpreter {
   std::unordered_map<std::string, ScalarValue> values_;
   std::unordered_map<const ScalarNode*, ScalarValue> memo_;
   std::vector<Memory> memory_;
-  Toucher now_{0, -1, 0};
-  int64_t iterations_ = 0, chunks_ = 0;
+  Actor now_;
+  int64_t iterations_ = 0, chunks_ = 0, epochs_ = 0;
+  bool gpu_ = false;                    // the kernel has threads
+  int width_ = 1;                       // threads of the block, or of a group of a warp loop
+  bool thread_ = false, warp_ = false;  // inside of such a loop
   const Stmt* current_ = nullptr;
   std::string error_;
 };
