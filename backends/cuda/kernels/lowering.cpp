@@ -11,8 +11,10 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
                             return lower(f, {options.target, name});
                           }};
   };
-  const std::vector<RegionTemplate> templates = {};
-  (void)with;
+  const std::vector<RegionTemplate> templates = {
+
+      with("window", lower_window),
+  };
   return lower_by_templates(region, options.name, "cuda", templates);
 }
 

@@ -1,5 +1,5 @@
-// From a fusion region to loop programs with a GPU schedule (ir/loops/loops.h: parallel = thread blocks, warp,
-// thread, shared, barrier).
+// From a fusion region to loop programs with a GPU schedule (ir/loops/loops.h: parallel = thread blocks,
+// warp, thread, shared, barrier).
 //
 //   GC_TRY(LoweredRegion lowered, cuda::lower_region(func, {target, "k"}));
 //   for (const KernelStep& s : lowered.steps) ...            // one launch each, in order
