@@ -76,7 +76,8 @@ Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptio
                                     "--fmad=true",
                                     "--prec-div=true",
                                     "--prec-sqrt=true",
-                                    "--ftz=false"};
+                                    "--ftz=false",
+                                    "--diag-suppress=177"};  // variables that nobody reads
   if (options.line_info) flags.emplace_back("-lineinfo");
   if (options.strict) {
     flags.emplace_back("--ptxas-options=--warn-on-spills");

@@ -101,6 +101,9 @@ std::string encode_blob(const KernelBlob& b) {
     w.size(s.grain);
     w.size(s.scratch_bytes);
     w.u64(s.threads);
+    w.u64(s.narrow_if.size());
+    for (const SizeProgram& e : s.narrow_if) w.size(e);
+    w.text(s.wide_kernel);
   }
   w.u64(b.checks.size());
   for (const KernelBlob::IndexCheck& c : b.checks) {
@@ -160,6 +163,9 @@ Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend)
     s.grain = r.size();
     s.scratch_bytes = r.size();
     s.threads = static_cast<uint32_t>(r.u64());
+    s.narrow_if.resize(r.count());
+    for (SizeProgram& e : s.narrow_if) e = r.size();
+    s.wide_kernel = r.text();
   }
   b.checks.resize(r.count());
   for (KernelBlob::IndexCheck& c : b.checks) {
@@ -180,6 +186,8 @@ Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend)
       for (const SizeProgram& d : t.shape) ok = ok && d.valid(symbols);
   for (const SizeProgram& e : b.workspace_bytes) ok = ok && e.valid(symbols);
   for (const KernelBlob::Step& s : b.steps) {
+    for (const SizeProgram& e : s.narrow_if) ok = ok && e.valid(symbols);
+    ok = ok && s.narrow_if.empty() == s.wide_kernel.empty();
     ok = ok && s.extent.valid(symbols) && s.grain.valid(symbols) && s.scratch_bytes.valid(symbols);
     for (const KernelBlob::Arg& a : s.args) {
       size_t n = a.kind == KernelBlob::kOperand  ? b.operands.size()

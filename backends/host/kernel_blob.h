@@ -31,6 +31,10 @@ struct KernelBlob {
     SizeProgram extent;                // iterations of the collapsed parallel range: cuda's thread blocks
     SizeProgram grain, scratch_bytes;  // cpu: iterations a task, memory a thread
     uint32_t threads = 1;              // cuda: of a block
+    // cuda: `kernel` computes indices in 32 bits, which holds where every one of these is below 2^31; where one
+    // isn't, `wide_kernel` is to be called. None: `kernel` always holds.
+    std::vector<SizeProgram> narrow_if;
+    std::string wide_kernel;
   };
   struct IndexCheck {  // after a step: workspace `low` and `high` hold the bounds of indices into `size` rows
     uint32_t step = 0, low = 0, high = 0;

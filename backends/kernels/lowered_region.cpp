@@ -64,20 +64,21 @@ Result<LoweredRegion> lower_by_templates(const Func& region, const std::string& 
   return out;
 }
 
+Result<SizeProgram> size_program(const Func& region, const Dim& d) {
+  std::map<std::string, int64_t, std::less<>> index;
+  for (const SymbolDef& s : region.symbols) index.emplace(s.name, static_cast<int64_t>(index.size()));
+  std::vector<int64_t> words;
+  GC_CHECK(append_size(d, index, words));
+  SizeProgram e(std::move(words));
+  if (!e.valid(region.symbols.size()))
+    return unsupported(fmt::format("the size {} is nested too deep", d.to_string()));
+  return e;
+}
+
 Result<KernelBlob> describe_region(const Func& region, const LoweredRegion& lowered) {
   KernelBlob blob;
-  std::map<std::string, int64_t, std::less<>> index;
-  for (const SymbolDef& s : region.symbols) {
-    index.emplace(s.name, static_cast<int64_t>(blob.symbols.size()));
-    blob.symbols.push_back(s.name);
-  }
-  auto size = [&](const Dim& d) -> Result<SizeProgram> {
-    std::vector<int64_t> words;
-    GC_CHECK(append_size(d, index, words));
-    SizeProgram e(std::move(words));
-    if (!e.valid(blob.symbols.size())) return unsupported(fmt::format("the size {} is nested too deep", d.to_string()));
-    return e;
-  };
+  for (const SymbolDef& s : region.symbols) blob.symbols.push_back(s.name);
+  auto size = [&](const Dim& d) { return size_program(region, d); };
   auto tensor = [&](const TensorType& t) -> Result<KernelBlob::Tensor> {
     KernelBlob::Tensor out;
     out.dtype = t.dtype;

@@ -66,5 +66,7 @@ Result<LoweredRegion> lower_by_templates(const Func& region, const std::string& 
 // Everything of the region's executable but target, images and what is set per backend: signature, steps,
 // workspaces, checks, sizes as programs over the region's symbols.
 Result<KernelBlob> describe_region(const Func& region, const LoweredRegion& lowered);
+// d as a program over the region's symbols.
+Result<SizeProgram> size_program(const Func& region, const Dim& d);
 
 }  // namespace graphc

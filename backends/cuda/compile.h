@@ -1,0 +1,31 @@
+// The compiler half as functions: a fusion region to kernels for a CUDA target. Needs NVRTC, neither a card
+// nor a driver.
+//
+//   GC_TRY(CudaTarget target, CudaTarget::parse("h200"));
+//   GC_TRY(KernelBlob blob, cuda::compile_region(func, target));
+#pragma once
+
+#include <string>
+
+#include "backends/cuda/targets.h"
+#include "backends/host/kernel_blob.h"
+#include "backends/kernels/lowered_region.h"
+#include "ir/graph.h"
+
+namespace graphc::cuda {
+
+// A region's kernels before they are compiled.
+struct RegionProgram {
+  LoweredRegion lowered;
+  std::string text;  // CUDA C++, prelude included
+  KernelBlob blob;   // all but the images
+};
+
+// kUnsupported with the reason if no template covers the region.
+Result<RegionProgram> region_program(const Func& region, const CudaTarget& target);
+
+// A cubin for the target's architecture and PTX for later cards (compute_80). Thread-safe; equal regions,
+// targets and NVRTC versions give equal blobs.
+Result<KernelBlob> compile_region(const Func& region, const CudaTarget& target);
+
+}  // namespace graphc::cuda
