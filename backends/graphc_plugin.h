@@ -190,7 +190,7 @@ typedef struct gc_plugin_api {
 
   /* all NULL: the device is synchronous, streams are NULL */
   gc_error *(*stream_create)(gc_device *, int32_t priority, gc_stream **);
-  void (*stream_destroy)(gc_stream *);
+  void (*stream_destroy)(gc_stream *); /* what is still to do on it is dropped, or done first */
   gc_error *(*event_create)(gc_device *, gc_event **);
   void (*event_destroy)(gc_event *);
   gc_error *(*event_record)(gc_event *, gc_stream *);

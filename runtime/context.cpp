@@ -123,6 +123,8 @@ Status Context::grow(Region& region, uint64_t bytes, std::string_view what, bool
     return Error{ErrorCode::kNoMemory, fmt::format("{} needs {} bytes, beside {} in use; the budget is {}",
                                                    what, bytes, now, options_.max_memory_bytes)};
   // The old memory goes first; the contents needn't survive, for whoever grows a region fills it afterwards.
+  // What was captured names it.
+  for (const auto& p : plans_) p->captured = DeviceCapture();
   region = Region{};
   ++generation_;
   Region fresh;
@@ -218,7 +220,6 @@ Region& Context::region(const void* place) {
 }
 
 void Context::resolve(Plan& plan) {
-  plan.captured = DeviceCapture();  // it names the old buffers
   plan.ran = false;
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const Region& r = region(&plan.bound[i].place);

@@ -247,9 +247,11 @@ class Interpreter {
       case LoopKind::kThread:
         if (thread_) return fail(fmt::format("the thread loop {} is inside of another one", s.name));
         thread_ = true;
+        now_.loop = ++loops_;
         spread(s.loop.width, count, [&](int64_t t, int64_t c) {
           now_.thread = before.thread + static_cast<int>(t);
           now_.width = 1;
+          now_.item = c;
           run(c);
         });
         thread_ = false;
@@ -423,7 +425,7 @@ class Interpreter {
   std::unordered_map<const ScalarNode*, ScalarValue> memo_;
   std::vector<Memory> memory_;
   Actor now_;
-  int64_t iterations_ = 0, chunks_ = 0, epochs_ = 0;
+  int64_t iterations_ = 0, chunks_ = 0, epochs_ = 0, loops_ = 0;
   bool gpu_ = false;                    // the kernel has threads
   int width_ = 1;                       // threads of the block, or of a group of a warp loop
   bool thread_ = false, warp_ = false;  // inside of such a loop

@@ -57,10 +57,11 @@
 //   }
 //
 //  * `thread<T>`: thread t of the block runs the iterations lo+t, lo+t+T, .. one after the other; `unroll U`
-//    keeps U of them in flight. The iterations are independent. T is 1..1024 and the same all over the
-//    kernel; the step is 1. Thread loops don't nest; inside there may be serial, unroll and vector<W> loops
-//    and reduces, if, let, and register or stack buffers, all of them the thread's own: bounds and conditions
-//    may differ from thread to thread. vector<W> is W consecutive elements of one thread (wide accesses).
+//    keeps U of them in flight. The iterations are independent, also those of one thread. T is 1..1024 and
+//    the same all over the kernel; the step is 1. Thread loops don't nest; inside there may be serial, unroll
+//    and vector<W> loops and reduces, if, let, and register or stack buffers, all of them the thread's own:
+//    bounds and conditions may differ from thread to thread. vector<W> is W consecutive elements of one
+//    thread (wide accesses).
 //  * `reduce OP thread<T> unroll U`: like vector<T> unroll U, accumulator t of every chunk being thread t's:
 //    the same order, the same bits. T is a power of two. All threads know the result.
 //  * `warp<G> w in lo..hi`: the threads of the block are G groups of T; group g runs the iterations lo+g,

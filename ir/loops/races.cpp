@@ -22,6 +22,8 @@ std::optional<std::string> RaceLog::read(size_t at, const Actor& a) {
     } else if (w.epoch == a.epoch && (a.width > 1 || w.thread != a.thread)) {
       race =
           fmt::format("is read by {}, and written by thread {} with no barrier in between", who(a), w.thread);
+    } else if (w.loop >= 0 && w.loop == a.loop && w.item != a.item) {
+      race = "is read, and written by another iteration of the thread loop";
     } else if (w.chunk >= 0 && w.chunk == a.chunk && w.lane != a.lane) {
       race = "is read, and written by another lane";
     }
@@ -38,6 +40,15 @@ std::optional<std::string> RaceLog::read(size_t at, const Actor& a) {
     e.other_threads = false;
   } else {
     e.other_threads |= r.thread != a.thread || r.width != a.width;
+  }
+  if (a.loop >= 0) {
+    if (r.loop != a.loop) {
+      r.loop = a.loop;
+      r.item = a.item;
+      e.other_items = false;
+    } else {
+      e.other_items |= r.item != a.item;
+    }
   }
   if (a.chunk >= 0) {
     if (r.chunk != a.chunk) {
@@ -60,6 +71,8 @@ std::optional<std::string> RaceLog::write(size_t at, const Actor& a) {
   } else if (w.iteration >= 0 && w.epoch == a.epoch && w.thread != a.thread) {
     race = fmt::format("is written by thread {} and by thread {} with no barrier in between", w.thread,
                        a.thread);
+  } else if (w.iteration >= 0 && w.loop >= 0 && w.loop == a.loop && w.item != a.item) {
+    race = "is written by two iterations of the thread loop";
   } else if (w.iteration >= 0 && w.chunk >= 0 && w.chunk == a.chunk && w.lane != a.lane) {
     race = "is written by two lanes";
   }
@@ -69,6 +82,8 @@ std::optional<std::string> RaceLog::write(size_t at, const Actor& a) {
     } else if (r.epoch == a.epoch && (e.other_threads || r.width > 1 || r.thread != a.thread)) {
       race = fmt::format("is written by thread {}, and read by {}{} with no barrier in between", a.thread,
                          who(r), e.other_threads ? " and others" : "");
+    } else if (a.loop >= 0 && r.loop == a.loop && (e.other_items || r.item != a.item)) {
+      race = "is written, and read by another iteration of the thread loop";
     } else if (a.chunk >= 0 && r.chunk == a.chunk && (e.other_lanes || r.lane != a.lane)) {
       race = "is written, and read by another lane";
     }

@@ -2,6 +2,7 @@
 // however damaged, does more than be refused.
 #include "ir/loops/text.h"
 
+#include <fstream>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -182,6 +183,32 @@ TEST(LoopText, PrintedTextParsesBack) {
     auto kernel = parse_kernel(text);
     ASSERT_TRUE(kernel.ok()) << kernel.error().message << "\n" << text;
     EXPECT_EQ(print_kernel(*kernel), text);
+  }
+}
+
+// The kernels of docs/loop-language.md, in the order of the page.
+TEST(LoopText, ThePagesKernelsAreKernels) {
+  std::ifstream page(std::string(GRAPHC_SOURCE_DIR) + "/docs/loop-language.md");
+  ASSERT_TRUE(page.good());
+  std::vector<std::string> texts;
+  bool inside = false;
+  for (std::string line; std::getline(page, line);) {
+    if (line == "```loops") {
+      inside = true;
+      texts.emplace_back();
+    } else if (line == "```") {
+      inside = false;
+    } else if (inside) {
+      texts.back() += line + "\n";
+    }
+  }
+  EXPECT_GE(texts.size(), 4u);
+  for (const std::string& text : texts) {
+    auto kernel = parse_kernel(text);
+    ASSERT_TRUE(kernel.ok()) << kernel.error().message << "\n" << text;
+    EXPECT_EQ(print_kernel(*kernel), text);
+    Status s = verify_kernel(*kernel);
+    EXPECT_TRUE(s.ok()) << s.error().message;
   }
 }
 

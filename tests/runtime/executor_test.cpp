@@ -6,27 +6,13 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <new>
 #include <random>
 #include <thread>
 
 #include "runtime/base/thread_pool.h"
 #include "tests/base/temp_dir.h"
+#include "tests/runtime/count_allocations.h"
 #include "tests/runtime/sample_program.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}  // namespace
-
-// Counts every operator new of the test program. GCC takes the pair below for mismatched once it is inlined.
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
-void* operator new(size_t n) {
-  ++allocations;
-  if (void* p = std::malloc(n ? n : 1)) return p;
-  throw std::bad_alloc();
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace graphc {
 namespace {

@@ -2,7 +2,8 @@
 //   "add"  out = in0 + in1            "scale 2.5"  out = 2.5 * in0         "sum"   out[] = sum of in0
 //   "acc"  out += in0                 "symbols"    out[i] = symbols[i]     "scratch N"  out = in0 through N
 //   bytes workspace "sgd LR" out = in0 - LR * in1     "fail"       an error                "stale"      can't
-//   be loaded
+//   be loaded       "wide W" out = 3 * in0 through W bytes of workspace for each of symbols[0], and
+//   exec_workspace
 #pragma once
 
 #include <algorithm>
@@ -104,11 +105,11 @@ inline gc_error* execute(gc_exec* e, gc_stream*, const gc_run* r) {
     at(out, 0) = static_cast<float>(s);
     return nullptr;
   }
-  if (e->op == "scratch") {
+  if (e->op == "scratch" || e->op == "wide") {
     if (!r->workspace) return error(e->host, GC_INTERNAL, "no workspace");
     auto* w = reinterpret_cast<float*>(r->workspace->p + r->workspace_offset);
     for (int64_t i = 0; i < n; ++i) w[i] = at(r->in[0], i);
-    for (int64_t i = 0; i < n; ++i) at(out, i) = w[i];
+    for (int64_t i = 0; i < n; ++i) at(out, i) = e->op == "wide" ? 3 * w[i] : w[i];
     return nullptr;
   }
   struct Args {
@@ -135,6 +136,11 @@ inline gc_error* execute(gc_exec* e, gc_stream*, const gc_run* r) {
       },
       &args);
   return nullptr;
+}
+
+inline uint64_t workspace_bytes(const gc_exec& e, const int64_t* symbols, size_t n) {
+  if (e.op == "wide" && n > 0) return static_cast<uint64_t>(e.value) * static_cast<uint64_t>(symbols[0]);
+  return e.op == "scratch" ? static_cast<uint64_t>(e.value) : 0;
 }
 
 inline const gc_plugin_api* api() {
@@ -187,7 +193,11 @@ inline const gc_plugin_api* api() {
     };
     t.exec_destroy = [](gc_exec* e) { --live_objects, delete e; };
     t.exec_info = [](gc_exec* e, gc_exec_info* info) -> gc_error* {
-      info->workspace_bytes = e->op == "scratch" ? static_cast<uint64_t>(e->value) : 0;
+      info->workspace_bytes = workspace_bytes(*e, nullptr, 0);
+      return nullptr;
+    };
+    t.exec_workspace = [](gc_exec* e, const int64_t* symbols, size_t n, uint64_t* bytes) -> gc_error* {
+      *bytes = workspace_bytes(*e, symbols, n);
       return nullptr;
     };
     t.exec_load = [](gc_device* d, gc_span blob, const gc_graph*, gc_exec** out) -> gc_error* {

@@ -20,6 +20,8 @@ inline int element_threads(const Shape& shape, const CudaTarget& target) {
 inline void each_element(RegionBuilder& b, const Shape& shape, int threads,
                          const std::function<void(const Coords&)>& body) {
   const Dim n = product(shape);
+  if (n.is_constant(1))
+    return b.loop(parallel(), "p", 0, 1, [&](Dim) { body(Coords(shape.size(), Dim(0))); });
   b.loop(parallel(), "p", 0, ceildiv(n, threads), [&](Dim p) {
     b.loop(
         thread(threads), "e", p * threads, (p + 1) * threads,
