@@ -11,6 +11,15 @@
 #include "runtime/plan.h"
 
 namespace graphc {
+namespace {
+
+// An error with what it is about before it.
+Status named(std::string_view kind, std::string_view name, Status s) {
+  if (s.ok()) return s;
+  return Error{s.error().code, fmt::format("{} '{}': {}", kind, name, s.error().message)};
+}
+
+}  // namespace
 
 Error Context::step_error(size_t s, Error error) const {
   const std::string& label = model_->step_label(function_->steps[s]);
@@ -83,7 +92,7 @@ Status Context::end_copies() {
         sizeof(gc_copy),           src.buffer(0), dst.buffer(0), nullptr, nullptr, src.offset + c.src.offset,
         dst.offset + c.dst.offset, c.bytes};
     if (copy.src == copy.dst && copy.src_off == copy.dst_off) continue;
-    GC_CHECK(apart_->copy(streams_[0], copy));
+    GC_CHECK(named("a copy at the end of function", function_->name, apart_->copy(streams_[0], copy)));
   }
   return {};
 }
@@ -95,12 +104,12 @@ bool Context::may_capture() const {
 
 // What the plan does, recorded. Nothing of it is done by that.
 Status Context::capture() {
-  GC_CHECK(apart_->begin_capture(streams_[0]));
+  GC_CHECK(named("function", function_->name, apart_->begin_capture(streams_[0])));
   Status s = run_steps(false);
   if (s.ok()) s = end_copies();
   Result<DeviceCapture> captured = apart_->end_capture(streams_[0]);
   GC_CHECK(s);
-  if (!captured.ok()) return captured.error();
+  if (!captured.ok()) return named("function", function_->name, captured.error());
   plan_->captured = *std::move(captured);
   return {};
 }
@@ -141,7 +150,8 @@ Status Context::finish_run(Status status) {
   for (size_t i = 0; apart_ && status.ok() && i < outputs_.size(); ++i) {
     const Region& r = outputs_[i];
     if (const uint64_t n = plan_->output_bytes[i])
-      status = apart_->to_host(streams_[0], r.buffer(0), r.offset, r.data, n);
+      status = named("output", function_->outputs[i].name,
+                     apart_->to_host(streams_[0], r.buffer(0), r.offset, r.data, n));
   }
   if (status.ok()) {
     status = wait_all();
@@ -160,7 +170,9 @@ Status Context::upload_inputs() {
   for (size_t i = 0; apart_ && i < inputs_.size(); ++i) {
     const Region& r = inputs_[i];
     const uint64_t n = plan_->input_bytes[i];
-    if (n && input_new_[i]) GC_CHECK(apart_->to_device(streams_[0], r.data, r.buffer(0), r.offset, n));
+    if (n && input_new_[i])
+      GC_CHECK(named("input", function_->inputs[i].name,
+                     apart_->to_device(streams_[0], r.data, r.buffer(0), r.offset, n)));
   }
   return {};
 }

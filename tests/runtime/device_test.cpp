@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <random>
+#include <regex>
 #include <thread>
 
 #include "runtime/base/thread_pool.h"
@@ -255,6 +256,13 @@ TEST_P(Devices, EveryFaultIsAnErrorAndTheNextRunWorks) {
       const bool later = std::string(GetParam()) != "plain";
       if (point == mock::kExecute || (point == mock::kKernel && !later)) {
         EXPECT_EQ(errors[0].find("step "), 0u) << errors[0];
+      }
+      if (point == mock::kCopy) {
+        const std::regex form(
+            "(variable 'w'|variable 'steps'|variable 'one'|variable 'rng.seed'|input '[xg]'|output "
+            "'(y|total|copy|loss.sum|loss.count)'|a copy at the end of function "
+            "'(infer|train)'): .*");
+        EXPECT_TRUE(std::regex_match(errors[0], form)) << errors[0];
       }
       if (point == mock::kKernel && later) {
         EXPECT_NE(errors[0].find("', one of its steps 0..3: "), std::string::npos) << errors[0];
