@@ -63,13 +63,9 @@ struct Program {
 
 }  // namespace
 
-Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptions& options) {
+Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptions& options,
+                                const DiskCache* cache) {
   GC_TRY(const Api* const nvrtc, api());
-  Program p{*nvrtc};
-  nvrtcResult r = nvrtc->create(&p.raw, source.text.c_str(), source.name.c_str(), 0, nullptr, nullptr);
-  if (r == NVRTC_ERROR_OUT_OF_MEMORY) return Error{ErrorCode::kNoMemory, "out of memory in NVRTC"};
-  if (r != NVRTC_SUCCESS) return internal_error(fmt::format("NVRTC: {}: {}", source.name, nvrtc->error(r)));
-
   // -fmad stays on: multiply-adds may be contracted (loops.h). Everything else is exact: no fast math.
   std::vector<std::string> flags = {"--gpu-architecture=" + options.arch,
                                     "--std=c++17",
@@ -84,6 +80,17 @@ Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptio
     flags.emplace_back("--ptxas-options=--warn-on-local-memory-usage");
     flags.emplace_back("--ptxas-options=-Werror");
   }
+  const CudaLibrary& library = CudaLibraries::get().nvrtc;
+  std::string key = fmt::format("nvrtc\n{}\n{}\n{}\n", library.path, library.version, source.name);
+  for (const std::string& f : flags) key += f + '\n';
+  key += source.text;
+  if (cache)
+    if (auto code = cache->get(key)) return CudaBinary{*std::move(code), "", true};
+
+  Program p{*nvrtc};
+  nvrtcResult r = nvrtc->create(&p.raw, source.text.c_str(), source.name.c_str(), 0, nullptr, nullptr);
+  if (r == NVRTC_ERROR_OUT_OF_MEMORY) return Error{ErrorCode::kNoMemory, "out of memory in NVRTC"};
+  if (r != NVRTC_SUCCESS) return internal_error(fmt::format("NVRTC: {}: {}", source.name, nvrtc->error(r)));
   std::vector<const char*> c_flags;
   for (const std::string& f : flags) c_flags.push_back(f.c_str());
   r = nvrtc->compile(p.raw, static_cast<int>(c_flags.size()), c_flags.data());
@@ -96,8 +103,8 @@ Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptio
     out.log.resize(size - 1);  // without the NUL
   }
   if (r == NVRTC_ERROR_INVALID_OPTION)
-    return unsupported(fmt::format("this NVRTC ({}) doesn't know the architecture '{}'",
-                                   CudaLibraries::get().nvrtc.version, options.arch));
+    return unsupported(
+        fmt::format("this NVRTC ({}) doesn't know the architecture '{}'", library.version, options.arch));
   if (r != NVRTC_SUCCESS)
     return internal_error(fmt::format("NVRTC refuses {}: {}\n{}", source.name, nvrtc->error(r), out.log));
   const bool ptx = options.arch.starts_with("compute_");
@@ -108,6 +115,7 @@ Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptio
   }
   if (r != NVRTC_SUCCESS || out.code.empty())
     return internal_error(fmt::format("NVRTC gives no code for {}: {}", source.name, nvrtc->error(r)));
+  if (cache) cache->put(key, out.code);
   return out;
 }
 

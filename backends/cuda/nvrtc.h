@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/base/disk_cache.h"
 #include "runtime/base/result.h"
 
 namespace graphc {
@@ -29,10 +30,14 @@ struct CudaCompileOptions {
 struct CudaBinary {
   std::string code;  // cubin or PTX
   std::string log;   // warnings
+  bool cached = false;
 };
 
 // kUnsupported: NVRTC isn't there, or doesn't know the architecture. kInternal: the text is wrong, which is
 // ours to answer for; the message holds NVRTC's log.
-Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptions& options);
+// With a cache, equal sources, options and versions of NVRTC are compiled once; what NVRTC had to say about
+// them isn't kept.
+Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptions& options,
+                                const DiskCache* cache = nullptr);
 
 }  // namespace graphc

@@ -53,6 +53,26 @@ TEST(Nvrtc, EqualTextsGiveEqualCodeOnSeveralThreads) {
   for (const std::string& c : code) EXPECT_EQ(c, code[0]);
 }
 
+TEST(Nvrtc, EqualSourcesAreCompiledOnce) {
+  NEED_NVRTC();
+  TempDir dir;
+  const DiskCache cache(dir.path());
+  auto first = compile_cuda({"axpy.cu", kAxpy}, {.arch = "sm_90a"}, &cache);
+  ASSERT_TRUE(first.ok()) << first.error().message;
+  EXPECT_FALSE(first->cached);
+  auto again = compile_cuda({"axpy.cu", kAxpy}, {.arch = "sm_90a"}, &cache);
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_TRUE(again->cached);
+  EXPECT_EQ(again->code, first->code);
+  for (const CudaCompileOptions& o :
+       {CudaCompileOptions{.arch = "sm_80"}, CudaCompileOptions{.arch = "sm_90a", .line_info = false}}) {
+    auto other = compile_cuda({"axpy.cu", kAxpy}, o, &cache);
+    ASSERT_TRUE(other.ok()) << other.error().message;
+    EXPECT_FALSE(other->cached);
+  }
+  EXPECT_FALSE(compile_cuda({"axpy.cu", std::string(kAxpy) + "\n"}, {.arch = "sm_90a"}, &cache)->cached);
+}
+
 TEST(Nvrtc, ErrorsCarryTheLog) {
   NEED_NVRTC();
   auto b =
