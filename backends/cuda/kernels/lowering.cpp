@@ -12,7 +12,7 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
                           }};
   };
   const std::vector<RegionTemplate> templates = {
-
+      with("contraction", lower_contraction),
       with("window", lower_window),
   };
   return lower_by_templates(region, options.name, "cuda", templates);
