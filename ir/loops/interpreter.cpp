@@ -338,11 +338,21 @@ class Interpreter {
   }
 
   // unroll chunks of `width` accumulators to one value: the tree of loops.h.
-  static ScalarValue tree(const Reduction& r, std::vector<ScalarValue> v, size_t width, size_t unroll) {
+  static ScalarValue tree(const Reduction& r, std::vector<ScalarValue> v, size_t width, size_t unroll,
+                          bool threads) {
     while (unroll > 1) {
       const size_t half = (unroll + 1) / 2;
       for (size_t i = 0; i + half * width < unroll * width; ++i) v[i] = combine(r, v[i], v[i + half * width]);
       unroll = half;
+    }
+    constexpr size_t kWarp = 32;
+    if (threads && width > kWarp) {  // neighbours first
+      std::vector<ScalarValue> sums;
+      for (size_t i = 0; i < width; i += kWarp)
+        sums.push_back(tree(r, {v.begin() + static_cast<int64_t>(i), v.begin() + static_cast<int64_t>(i + kWarp)},
+                            kWarp, 1, false));
+      width = sums.size();
+      v = std::move(sums);
     }
     std::vector<ScalarValue> odd;  // of a width that isn't a power of two
     while (width > 1) {
@@ -372,7 +382,8 @@ class Interpreter {
     });
     for (size_t i = 0; i < acc.size(); ++i)
       bind(s.reductions[i].name, s.reductions[i].value.type(),
-           tree(s.reductions[i], std::move(acc[i]), static_cast<size_t>(width), static_cast<size_t>(unroll)));
+           tree(s.reductions[i], std::move(acc[i]), static_cast<size_t>(width), static_cast<size_t>(unroll),
+                s.loop.kind == LoopKind::kThread));
   }
 
   void dot(const Stmt& s) {

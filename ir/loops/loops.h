@@ -62,8 +62,10 @@
 //    and vector<W> loops and reduces, if, let, and register or stack buffers, all of them the thread's own:
 //    bounds and conditions may differ from thread to thread. vector<W> is W consecutive elements of one
 //    thread (wide accesses).
-//  * `reduce OP thread<T> unroll U`: like vector<T> unroll U, accumulator t of every chunk being thread t's:
-//    the same order, the same bits. T is a power of two. All threads know the result.
+//  * `reduce OP thread<T> unroll U`: like vector<T> unroll U, accumulator t of every chunk being thread t's.
+//    Once one chunk is left, each 32 neighbouring threads combine theirs by the halving tree, and then these
+//    results by another: up to T = 32 the order of vector<T>, the same bits. T is a power of two. All threads
+//    know the result.
 //  * `warp<G> w in lo..hi`: the threads of the block are G groups of T; group g runs the iterations lo+g,
 //    lo+g+G, .. Thread loops and reduces inside are the group's, with T a power of two up to 32. If a kernel
 //    has a warp loop, every thread loop lies in one, and all have the same G; G*T is up to 1024. Warp loops
