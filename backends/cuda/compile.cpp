@@ -25,13 +25,14 @@ std::string ops_of(const Func& region) {
 
 }  // namespace
 
-Result<RegionProgram> region_program(const Func& region, const CudaTarget& target) {
+Result<RegionProgram> region_program(const Func& region, const CudaTarget& target, const std::string& name) {
   RegionProgram p;
-  GC_TRY(p.lowered, lower_region(region, {target, "k"}));
+  GC_TRY(p.lowered, lower_region(region, {target, name}));
   GC_TRY(p.blob, describe_region(region, p.lowered));
   p.blob.backend = "cuda";
   p.blob.target = target.arch;
   p.text = cuda_prelude();
+  p.kernels_at = p.text.size() + 1;
   const DimRanges ranges = region.ranges();
   const std::string what = ops_of(region);
   for (size_t i = 0; i < p.lowered.steps.size(); ++i) {
@@ -52,7 +53,7 @@ Result<RegionProgram> region_program(const Func& region, const CudaTarget& targe
 Result<KernelBlob> compile_region(const Func& region, const CudaTarget& target) {
   GC_TRY(RegionProgram p, region_program(region, target));
   for (const std::string& arch : {target.arch, std::string("compute_80")}) {
-    GC_TRY(CudaBinary b, compile_cuda({"graphc.cu", p.text}, {.arch = arch}));
+    GC_TRY(CudaBinary b, compile_cuda({"graphc.cu", p.text}, {.arch = arch}, DiskCache::of_user()));
     p.blob.images.push_back({arch, std::move(b.code)});
   }
   return std::move(p.blob);

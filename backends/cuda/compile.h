@@ -17,12 +17,14 @@ namespace graphc::cuda {
 // A region's kernels before they are compiled.
 struct RegionProgram {
   LoweredRegion lowered;
-  std::string text;  // CUDA C++, prelude included
-  KernelBlob blob;   // all but the images
+  std::string text;       // CUDA C++, prelude included
+  size_t kernels_at = 0;  // where in it the kernels begin
+  KernelBlob blob;        // all but the images
 };
 
-// kUnsupported with the reason if no template covers the region.
-Result<RegionProgram> region_program(const Func& region, const CudaTarget& target);
+// Kernels are called name, name_1, .. kUnsupported with the reason if no template covers the region.
+Result<RegionProgram> region_program(const Func& region, const CudaTarget& target,
+                                     const std::string& name = "k");
 
 // A cubin for the target's architecture and PTX for later cards (compute_80). Thread-safe; equal regions,
 // targets and NVRTC versions give equal blobs.

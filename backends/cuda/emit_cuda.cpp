@@ -141,6 +141,7 @@ void KernelPrinter::measure(const StmtList& list) {
       }
       magnitudes_[s.name] = m;
       if (s.value.op() == ScalarOp::kIndex) magnitudes_[s.name] = magnitude(s.value->index[0]);
+      know(s.name, s.value);
     }
     if (s.kind == StmtKind::kFor || s.kind == StmtKind::kReduce) {
       note(s.lo);
@@ -187,8 +188,15 @@ Dim KernelPrinter::flat_index(int buffer, const std::vector<Dim>& index) const {
 }
 
 std::string KernelPrinter::symbol(const std::string& name) const {
-  if (const auto it = names_.find(name); it != names_.end()) return it->second;
-  return ident(name);
+  const auto it = names_.find(name);
+  const std::string text = it != names_.end() ? it->second : ident(name);
+  return !wide_ && data_.contains(name) ? "(int)" + text : text;
+}
+
+std::string KernelPrinter::value(const std::string& name) const {
+  const auto it = names_.find(name);
+  const std::string text = it != names_.end() ? it->second : ident(name);
+  return !wide_ && indices_.contains(name) ? "(i64)" + text : text;
 }
 
 std::string KernelPrinter::term(const DimTerm& t, bool first) {
@@ -204,12 +212,9 @@ std::string KernelPrinter::term(const DimTerm& t, bool first) {
       s += symbol(a->name);
       continue;
     }
-    const std::string num = dim(a->num), den = dim(a->den);
-    const bool simple = a->den.is_constant() || a->den.as_symbol();
-    if (ranges_.provably_nonnegative(a->num) && ranges_.provably_nonnegative(a->den - 1))
-      s += fmt::format("(({})({}) / {})", wide_ ? "u64" : "u32", num, simple ? den : "(" + den + ")");
-    else
-      s += fmt::format("gc_floordiv<{}>({}, {})", index_type(), num, den);
+    const bool positive = ranges_.provably_nonnegative(a->num) && ranges_.provably_nonnegative(a->den - 1);
+    s += fmt::format("{}<{}>({}, {})", positive ? "gc_quotient" : "gc_floordiv", index_type(), dim(a->num),
+                     dim(a->den));
   }
   return s;
 }
@@ -225,15 +230,9 @@ std::string KernelPrinter::dim(const Dim& d0) {
     return "0";
   }
   std::string s;
-  bool unsigned_part = false;
-  for (const DimTerm& t : d.terms()) {
-    s += term(t, s.empty());
-    for (const DimAtomRef& a : t.atoms) unsigned_part |= a->name.empty();
-  }
+  for (const DimTerm& t : d.terms()) s += term(t, s.empty());
   if (s.empty()) return integer(d.constant());
   if (d.constant()) s += d.constant() < 0 ? " - " + integer(-d.constant()) : " + " + integer(d.constant());
-  // an unsigned quotient must not make the rest unsigned
-  if (unsigned_part) s = fmt::format("({})({})", index_type(), s);
   return s;
 }
 
@@ -476,7 +475,7 @@ std::string KernelPrinter::expr(const Expr& e) {
   switch (n.op) {
     case ScalarOp::kConst: s = constant_text(n.type, n.float_value, n.int_value); break;
     case ScalarOp::kArg: fail("an operand of a region is left in the program"); return "0";
-    case ScalarOp::kVar: s = symbol(n.name); break;
+    case ScalarOp::kVar: s = value(n.name); break;
     case ScalarOp::kIndex: s = fmt::format("(i64)({})", dim(n.index[0])); break;
     case ScalarOp::kLoad: s = load(n); break;
     default: {

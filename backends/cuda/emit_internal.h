@@ -55,7 +55,8 @@ class KernelPrinter {
 
   // index expressions
   Dim flat_index(int buffer, const std::vector<Dim>& index) const;
-  std::string symbol(const std::string& name) const;
+  std::string symbol(const std::string& name) const;  // in index arithmetic
+  std::string value(const std::string& name) const;   // in an expression
   std::string term(const DimTerm& t, bool first);
   std::string integer(int64_t v) const;
   std::string dim(const Dim& d);
@@ -81,6 +82,7 @@ class KernelPrinter {
   void head(const std::string& name, std::string_view comment);
   void block(const StmtList& list);
   void statement(const Stmt& s);
+  void know(const std::string& name, const Expr& value);
   void let(const Stmt& s);
   void store(const Stmt& s);
   void declare(const Stmt& s);
@@ -108,6 +110,8 @@ class KernelPrinter {
   bool unbounded_ = false;
 
   std::map<std::string, std::string, std::less<>> names_;  // of values whose text isn't their name
+  std::set<std::string, std::less<>> indices_;             // lets that are as wide as index arithmetic is
+  std::set<std::string, std::less<>> data_;  // i64 values from data that index arithmetic may use
   std::set<int> distributed_, lane_private_, written_;
   bool threads_ = false;    // the kernel uses them
   bool in_thread_ = false;  // inside a thread loop

@@ -111,16 +111,33 @@ void KernelPrinter::flush(bool lanes, const std::vector<std::string>& text) {
   close();
 }
 
+// The range of a value that indices may use.
+void KernelPrinter::know(const std::string& name, const Expr& value) {
+  constexpr int64_t kUnknownLow = -(int64_t{1} << 40);
+  Dim lo(kUnknownLow);
+  std::optional<Dim> hi;
+  if (value) index_range(value, &lo, &hi);
+  if (ranges_.provably_nonnegative(lo)) lo = 0;  // shown now, with all that lo is made of
+  ranges_.set(name, lo, hi);
+}
+
 void KernelPrinter::let(const Stmt& s) {
   begin_statement({s.value});
   const bool lanes = varies(s.value);
-  const std::string value = expr(s.value), name = ident(s.name);
-  const DType t = s.value.type();
+  const bool index = s.value.op() == ScalarOp::kIndex;
+  const std::string value = index ? dim(s.value->index[0]) : expr(s.value), name = ident(s.name);
+  const std::string_view type = index ? index_type() : value_type(s.value.type());
+  if (index) {
+    indices_.insert(s.name);
+  } else if (s.value.type() == DType::kI64) {
+    data_.insert(s.name);
+  }
+  if (s.value.type() == DType::kI64) know(s.name, s.value);
   if (!lanes) {
-    flush(false, {fmt::format("const {} {} = {};", value_type(t), name, value)});
+    flush(false, {fmt::format("const {} {} = {};", type, name, value)});
     return;
   }
-  line(fmt::format("{} {}[{}];", value_type(t), name, vector_->width));
+  line(fmt::format("{} {}[{}];", type, name, vector_->width));
   flush(true, {fmt::format("{}[l] = {};", name, value)});
   names_[s.name] = name + "[l]";
   vector_->lane_values.insert(s.name);
@@ -345,6 +362,11 @@ void KernelPrinter::accumulate(const Stmt& s, const std::vector<std::string>& in
 }
 
 void KernelPrinter::reduce(const Stmt& s) {
+  for (const Reduction& r : s.reductions)
+    if (r.value.type() == DType::kI64) {
+      data_.insert(r.name);
+      know(r.name, {});
+    }
   if (s.loop.kind == LoopKind::kThread) return thread_reduce(s);
   std::vector<std::string> into;
   if (vector_) {  // serial, one result a lane

@@ -67,13 +67,14 @@ Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptio
                                 const DiskCache* cache) {
   GC_TRY(const Api* const nvrtc, api());
   // -fmad stays on: multiply-adds may be contracted (loops.h). Everything else is exact: no fast math.
-  std::vector<std::string> flags = {"--gpu-architecture=" + options.arch,
-                                    "--std=c++17",
-                                    "--fmad=true",
-                                    "--prec-div=true",
-                                    "--prec-sqrt=true",
-                                    "--ftz=false",
-                                    "--diag-suppress=177"};  // variables that nobody reads
+  std::vector<std::string> flags = {
+      "--gpu-architecture=" + options.arch,
+      "--std=c++17",
+      "--fmad=true",
+      "--prec-div=true",
+      "--prec-sqrt=true",
+      "--ftz=false",
+      "--diag-suppress=177,186"};  // variables that nobody reads, unsigned < 0 in templates
   if (options.line_info) flags.emplace_back("-lineinfo");
   if (options.strict) {
     flags.emplace_back("--ptxas-options=--warn-on-spills");

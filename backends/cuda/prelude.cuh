@@ -216,6 +216,8 @@ template <class T> __device__ __forceinline__ T gc_floordiv(T num, T den) {
   T q = num / den;
   return num % den < 0 ? q - 1 : q;
 }
+// The same where neither is negative: an unsigned division is cheaper.
+template <class T> __device__ __forceinline__ T gc_quotient(T num, T den) { return (T)(gc_u(num) / gc_u(den)); }
 template <class T> __device__ __forceinline__ T gc_least(T a, T b) { return a < b ? a : b; }
 
 // Word 0 of philox4x32_10 (Salmon et al., SC 2011), counter {lo(i), hi(i), s0, s1}, key {k0, k1}.

@@ -40,7 +40,6 @@ class Verifier {
   Status declare(const Stmt& s);
   Status dot(const Stmt& s);
   Status define(const std::string& name, DType t, bool lanes, const Expr* value);
-  void clamp(const Expr& e, Dim* lo, std::optional<Dim>* hi);
 
   // verify_threads.cpp
   void plan_threads();     // of the whole kernel: T, G, which buffers are distributed

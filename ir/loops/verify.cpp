@@ -215,34 +215,10 @@ Status Verifier::define(const std::string& name, DType t, bool lanes, const Expr
     level_[name] = level();
     Dim lo(kUnknownLow);
     std::optional<Dim> hi;
-    if (value) clamp(*value, &lo, &hi);
+    if (value) index_range(*value, &lo, &hi);
     ranges_.set(name, lo, hi);
   }
   return ok_status();
-}
-
-// The range of maximum(minimum(.., hi), lo), in either order, and of min and max alone.
-void Verifier::clamp(const Expr& e, Dim* lo, std::optional<Dim>* hi) {
-  auto bound = [&](const Expr& b) -> std::optional<Dim> {
-    if (b.op() == ScalarOp::kConst) return Dim(b->int_value);
-    if (b.op() == ScalarOp::kIndex) return b->index[0];
-    return {};
-  };
-  if (e.op() != ScalarOp::kMax && e.op() != ScalarOp::kMin) return;
-  for (int side = 0; side < 2; ++side) {
-    auto b = bound(e->args[static_cast<size_t>(side)]);
-    if (!b) continue;
-    clamp(e->args[static_cast<size_t>(1 - side)], lo, hi);
-    // the outer bound wins where the two contradict each other
-    if (e.op() == ScalarOp::kMax) {
-      *lo = *b;
-      if (*hi && (*hi)->is_constant() && b->is_constant() && (*hi)->constant() < b->constant()) *hi = *b;
-    } else {
-      *hi = *b;
-      if (lo->is_constant() && b->is_constant() && lo->constant() > b->constant()) *lo = *b;
-    }
-    return;
-  }
 }
 
 Status Verifier::statement(const Stmt& s) {
@@ -380,6 +356,33 @@ Status Verifier::dot(const Stmt& s) {
   bool int8 = (ta == DType::kU8 || ta == DType::kI8) && tb == DType::kI8 && tc == DType::kI32 && s.group == 4;
   if (!bf16 && !int8) return error("dot is bf16 x bf16 into f32 by 2, or u8 or i8 x i8 into i32 by 4");
   return ok_status();
+}
+
+void index_range(const Expr& e, Dim* lo, std::optional<Dim>* hi) {
+  auto bound = [&](const Expr& b) -> std::optional<Dim> {
+    if (b.op() == ScalarOp::kConst) return Dim(b->int_value);
+    if (b.op() == ScalarOp::kIndex) return b->index[0];
+    return {};
+  };
+  if (e.op() == ScalarOp::kIndex) {
+    *lo = e->index[0];
+    *hi = e->index[0];
+  }
+  if (e.op() != ScalarOp::kMax && e.op() != ScalarOp::kMin) return;
+  for (int side = 0; side < 2; ++side) {
+    auto b = bound(e->args[static_cast<size_t>(side)]);
+    if (!b) continue;
+    index_range(e->args[static_cast<size_t>(1 - side)], lo, hi);
+    // the outer bound wins where the two contradict each other
+    if (e.op() == ScalarOp::kMax) {
+      *lo = *b;
+      if (*hi && (*hi)->is_constant() && b->is_constant() && (*hi)->constant() < b->constant()) *hi = *b;
+    } else {
+      *hi = *b;
+      if (lo->is_constant() && b->is_constant() && lo->constant() > b->constant()) *lo = *b;
+    }
+    return;
+  }
 }
 
 Status verify_kernel(const Kernel& k, VerifyReport* report) { return Verifier(k, report).run(); }

@@ -2,6 +2,7 @@
 // allow, races that can be decided and bounds that can be proved. Run before every emission.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,5 +18,9 @@ struct VerifyReport {
 // The first broken invariant, naming the statement. An access is an error only if it is provably out of
 // bounds; those that can't be decided are listed in the report.
 Status verify_kernel(const Kernel& k, VerifyReport* report = nullptr);
+
+// What is known of a value that indices use under its name: index(d), maximum(minimum(.., hi), lo) in either
+// order. Leaves *lo and *hi as they are where nothing is.
+void index_range(const Expr& value, Dim* lo, std::optional<Dim>* hi);
 
 }  // namespace graphc
