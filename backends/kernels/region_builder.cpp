@@ -143,7 +143,14 @@ Expr RegionBuilder::read(const Value* v, const Coords& at, const std::vector<Dim
       fail("internal: an operand that the kernel doesn't declare");
       return Expr::constant(0, type);
     }
-    return it->second.load_where({simplify(linear_index(shape, at))}, guards, otherwise.value_or(0));
+    const Dim address = simplify(linear_index(shape, at));
+    // Where a guard fails any element will do, if only it is one, and nobody writes it at the same time.
+    const bool anything =
+        !otherwise && !guards.empty() &&
+        std::ranges::none_of(may_share_, [&](const auto& pair) { return pair.first == it->second.id; });
+    if (anything && ranges_.provably_nonnegative(address) && ranges_.provably_less(address, product(shape)))
+      return it->second.load({address});
+    return it->second.load_where({address}, guards, otherwise.value_or(0));
   }
   const Node& n = *v->node;
   auto operand = [&](int i) { return n.operands[i]; };

@@ -50,7 +50,8 @@ Result<KernelStep> contraction_dot(const ContractionPlan& p, const Func& region,
         sum = select(equal(Expr::index(e), Expr::int_constant(static_cast<int64_t>(i), DType::kI64)), sums[i],
                      sum);
       const Dim i = b.simplify(floordiv(e, c.tn)), j = b.simplify(mod(e, c.tn));
-      kernel.write(kernel.named("m", mt * c.tm + i), kernel.named("n", nt * c.tn + j), sum);
+      kernel.write(kernel.named_part("m", mt * c.tm, i, c.tm), kernel.named_part("n", nt * c.tn, j, c.tn),
+                   sum);
     });
   };
   const Dim tiles_m = ceildiv(p.m, c.tm), tiles_n = ceildiv(p.n, c.tn);
@@ -90,7 +91,7 @@ Result<KernelStep> contraction_columns(const ContractionPlan& p, const Func& reg
         const Buffer part = k.shared("part", p.acc_type, {kGroups, c.tm, kWarp});
         b.loop(thread(kBlock), "t", 0, kBlock, [&](Dim t) {
           const Dim column = b.simplify(mod(t, kWarp)), g = b.simplify(floordiv(t, kWarp));
-          const Dim n = kernel.named("n", nb * kWarp + column);
+          const Dim n = kernel.named_part("n", nb * kWarp, column, kWarp);
           std::vector<ReduceOp> ops(static_cast<size_t>(c.tm), ReduceOp::kAdd);
           std::vector<Expr> sums = b.reduce(
               "s", ops, serial(), "i", 0, ceildiv(kernel.k_share() - g, kGroups),
@@ -110,8 +111,8 @@ Result<KernelStep> contraction_columns(const ContractionPlan& p, const Func& reg
           Expr sum = b.reduce("sum", {ReduceOp::kAdd}, serial(), "g", 0, kGroups, [&](Dim g) {
             return std::vector<Expr>{part.load({g, row, column})};
           })[0];
-          const Dim n = kernel.named("n", nb * kWarp + column);
-          kernel.write(mb * c.tm + row, n, sum);
+          const Dim n = kernel.named_part("n", nb * kWarp, column, kWarp);
+          kernel.write(kernel.named_part("m", mb * c.tm, row, c.tm), n, sum);
         });
       });
     });

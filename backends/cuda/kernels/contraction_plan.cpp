@@ -146,7 +146,7 @@ ContractionOperand operand_of(const Trial& t, const Shape& xs, const std::vector
 int64_t guess_size(const Dim& d) {
   if (auto c = d.as_constant()) return *c;
   std::map<std::string, int64_t, std::less<>> sizes;
-  d.for_each_symbol([&](const std::string& s) { sizes[s] = 32; });
+  d.for_each_symbol([&](const std::string& s) { sizes[s] = 64; });
   return std::max<int64_t>(1, d.evaluate(sizes).value_or(32));
 }
 
@@ -239,12 +239,15 @@ void ContractionKernel::for_batch_and_share(const std::function<void()>& body) {
   over("b", p_.batch, batch_, [&] { over("s", c_.splits, split_, body); });
 }
 
-Dim ContractionKernel::named(std::string_view name, const Dim& d) {
+Dim ContractionKernel::named(std::string_view name, const Dim& d, std::optional<std::pair<Dim, Dim>> range) {
   const Dim s = b_.simplify(d);
   if (s.is_constant() || s.as_symbol()) return s;
-  const auto lo = b_.ranges().lower(s), hi = b_.ranges().upper(s);
+  if (!range) {
+    const auto lo = b_.ranges().lower(s), hi = b_.ranges().upper(s);
+    if (lo && hi) range.emplace(*lo, *hi);
+  }
   const Dim var = Dim::symbol(k().let(name, Expr::index(s))->name);
-  if (lo) b_.ranges().set(*var.as_symbol(), *lo, hi);
+  if (range) b_.ranges().set(*var.as_symbol(), range->first, range->second);
   return var;
 }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -75,7 +76,7 @@ int64_t tiles_shared_bytes(const ContractionPlan& p, const ContractionChoice& c)
 // thread's tile would be too much.
 bool tiles_stage_results(const ContractionPlan& p, const ContractionChoice& c);
 
-// The number of elements guessed for a size: symbols are taken to be 32.
+// The number of elements guessed for a size: symbols are taken to be 64.
 int64_t guess_size(const Dim& d);
 
 // One kernel being built for a plan: the choice's loops fill in batch and share, then read and write.
@@ -104,8 +105,12 @@ class ContractionKernel {
   // Stores the results at (m, n), if that is inside.
   void write(const Dim& m, const Dim& n, const Expr& value);
 
-  // An index under a name, with its range known.
-  Dim named(std::string_view name, const Dim& d);
+  // An index under a name. Its range, first and last, is worked out if it isn't given.
+  Dim named(std::string_view name, const Dim& d, std::optional<std::pair<Dim, Dim>> range = {});
+  // begin + d with 0 <= d < size
+  Dim named_part(std::string_view name, const Dim& begin, const Dim& d, int64_t size) {
+    return named(name, begin + d, std::pair(begin, begin + (size - 1)));
+  }
 
  private:
   Expr read(const Value* v, const ContractionPoint& at, std::vector<Dim> guards);

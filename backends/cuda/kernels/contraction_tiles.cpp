@@ -60,7 +60,7 @@ class TilesKernel {
     ra_ = k_.registers("ra", t, {threads_, per_thread(c_.bm)});
     rb_ = k_.registers("rb", t, {threads_, per_thread(c_.bn)});
     const Dim begin = kernel_.k_begin();
-    fetch(begin);
+    fetch(begin, !kernel_.split());
     commit(0);
     k_.barrier();
     if (one_tile_) {
@@ -73,7 +73,7 @@ class TilesKernel {
           [&](Dim kb) {
             std::vector<Dim> more = {share - 2 - kb};
             if (kernel_.split()) more.push_back(tiles - 2 - kb);
-            k_.if_then(more, [&] { b_.scoped([&] { fetch(begin + (kb + 1) * c_.bk); }); });
+            k_.if_then(more, [&] { b_.scoped([&] { fetch(begin + (kb + 1) * c_.bk, true); }); });
             multiply(mod(kb, 2));
             k_.if_then(more, [&] { b_.scoped([&] { commit(mod(kb + 1, 2)); }); });
             k_.barrier();
@@ -107,15 +107,18 @@ class TilesKernel {
       b_.loop(unrolled(), "r", 0, per_thread(size), one);
   }
 
-  // The tiles of A and B that begin at k0, into registers.
-  void fetch(const Dim& k0) {
+  // The tiles of A and B that begin at k0, into registers. inside: k0 is less than k.
+  void fetch(const Dim& k0, bool inside) {
+    const auto all = p_.k.as_constant();
+    const bool whole = inside && all && *all > 0 && *all % c_.bk == 0;
+    const std::pair range(k0, whole ? p_.k - 1 : k0 + (c_.bk - 1));
     b_.loop(thread(threads_), "t", 0, threads_, [&](Dim t) {
       each(t, c_.bm, p_.a.lanes_k, [&](Dim r, Dim x, Dim kk) {
-        const Dim m = kernel_.named("m", m0_ + x), k = kernel_.named("k", k0 + kk);
+        const Dim m = kernel_.named_part("m", m0_, x, c_.bm), k = kernel_.named("k", k0 + kk, range);
         k_.store(ra_, {t, r}, kernel_.read_a(m, k));
       });
       each(t, c_.bn, p_.b.lanes_k, [&](Dim r, Dim x, Dim kk) {
-        const Dim n = kernel_.named("n", n0_ + x), k = kernel_.named("k", k0 + kk);
+        const Dim n = kernel_.named_part("n", n0_, x, c_.bn), k = kernel_.named("k", k0 + kk, range);
         k_.store(rb_, {t, r}, kernel_.read_b(k, n));
       });
     });
@@ -167,9 +170,9 @@ class TilesKernel {
     b_.loop(thread(threads_), "t", 0, threads_, [&](Dim t) {
       const Dim ty = b_.simplify(floordiv(t, tx_)), tx = b_.simplify(mod(t, tx_));
       over(c_.tm, "i", [&](Dim i) {
-        const Dim m = kernel_.named("m", m0_ + ty * c_.tm + i);
+        const Dim m = kernel_.named_part("m", m0_, ty * c_.tm + i, c_.bm);
         over(c_.tn, "j", [&](Dim j) {
-          const Dim n = kernel_.named("n", n0_ + tx + j * tx_);
+          const Dim n = kernel_.named_part("n", n0_, tx + j * tx_, c_.bn);
           kernel_.write(m, n, acc_.load({t, i, j}));
         });
       });
@@ -186,7 +189,8 @@ class TilesKernel {
       k_.barrier();
       b_.loop(thread(threads_), "e", 0, threads_ * c_.tn, [&](Dim e) {
         const Dim row = b_.simplify(floordiv(e, c_.bn)), column = b_.simplify(mod(e, c_.bn));
-        const Dim m = kernel_.named("m", m0_ + row * c_.tm + i), n = kernel_.named("n", n0_ + column);
+        const Dim m = kernel_.named_part("m", m0_, row * c_.tm + i, c_.bm),
+                  n = kernel_.named_part("n", n0_, column, c_.bn);
         kernel_.write(m, n, cs_.load({row, column}));
       });
       k_.barrier();
