@@ -1,5 +1,6 @@
 #include "backends/host/kernel_blob.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -9,7 +10,7 @@
 namespace graphc {
 namespace {
 
-constexpr std::string_view kMagic = "GCKERN3\n";
+constexpr std::string_view kMagic = "GCKERN4\n";
 constexpr uint64_t kMaxCount = 1 << 16;
 
 class Writer {
@@ -26,10 +27,17 @@ class Writer {
     u64(e.words().size());
     for (int64_t w : e.words()) u64(static_cast<uint64_t>(w));
   }
+  void args(const std::vector<KernelBlob::Arg>& list) {
+    u64(list.size());
+    for (const KernelBlob::Arg& a : list) u64(uint64_t{a.kind} << 32 | a.index);
+  }
+  void sizes(const std::vector<SizeProgram>& list) {
+    u64(list.size());
+    for (const SizeProgram& e : list) size(e);
+  }
   void tensor(const KernelBlob::Tensor& t) {
     u64(static_cast<uint64_t>(t.dtype));
-    u64(t.shape.size());
-    for (const SizeProgram& d : t.shape) size(d);
+    sizes(t.shape);
   }
 };
 
@@ -63,14 +71,27 @@ class Reader {
     for (int64_t& w : words) w = static_cast<int64_t>(u64());
     return SizeProgram(std::move(words));
   }
+  std::vector<SizeProgram> sizes() {
+    std::vector<SizeProgram> out(count());
+    for (SizeProgram& e : out) e = size();
+    return out;
+  }
+  std::vector<KernelBlob::Arg> args() {
+    std::vector<KernelBlob::Arg> out(count());
+    for (KernelBlob::Arg& a : out) {
+      const uint64_t v = u64();
+      if (v >> 32 > KernelBlob::kWorkspace) failed = true;
+      a = {static_cast<uint8_t>(v >> 32), static_cast<uint32_t>(v)};
+    }
+    return out;
+  }
   KernelBlob::Tensor tensor() {
     KernelBlob::Tensor t;
     uint64_t type = u64();
     if (type >= kNumDTypes) return failed = true, t;
     t.dtype = static_cast<DType>(type);
-    t.shape.resize(count());
-    if (t.shape.size() > 8) return failed = true, t;
-    for (SizeProgram& d : t.shape) d = size();
+    t.shape = sizes();
+    if (t.shape.size() > 8) failed = true;
     return t;
   }
 
@@ -90,19 +111,16 @@ std::string encode_blob(const KernelBlob& b) {
     w.u64(list->size());
     for (const KernelBlob::Tensor& t : *list) w.tensor(t);
   }
-  w.u64(b.workspace_bytes.size());
-  for (const SizeProgram& e : b.workspace_bytes) w.size(e);
+  w.sizes(b.workspace_bytes);
   w.u64(b.steps.size());
   for (const KernelBlob::Step& s : b.steps) {
     w.text(s.kernel);
-    w.u64(s.args.size());
-    for (const KernelBlob::Arg& a : s.args) w.u64(uint64_t{a.kind} << 32 | a.index);
+    w.args(s.args);
     w.size(s.extent);
     w.size(s.grain);
     w.size(s.scratch_bytes);
     w.u64(s.threads);
-    w.u64(s.narrow_if.size());
-    for (const SizeProgram& e : s.narrow_if) w.size(e);
+    w.sizes(s.narrow_if);
     w.text(s.wide_kernel);
   }
   w.u64(b.checks.size());
@@ -110,6 +128,15 @@ std::string encode_blob(const KernelBlob& b) {
     for (const uint32_t v : {c.step, c.low, c.high}) w.u64(v);
     w.size(c.size);
     w.text(c.op);
+  }
+  w.u64(b.calls.size());
+  for (const KernelBlob::LibraryCall& c : b.calls) {
+    for (const uint32_t v : {c.first_step, c.last_step}) w.u64(v);
+    w.text(c.library);
+    w.text(c.call);
+    w.sizes(c.sizes);
+    w.args(c.args);
+    w.size(c.workspace_bytes);
   }
   w.u64(b.images.size());
   for (const KernelBlob::Image& i : b.images) {
@@ -148,23 +175,16 @@ Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend)
     list->resize(r.count());
     for (KernelBlob::Tensor& t : *list) t = r.tensor();
   }
-  b.workspace_bytes.resize(r.count());
-  for (SizeProgram& e : b.workspace_bytes) e = r.size();
+  b.workspace_bytes = r.sizes();
   b.steps.resize(r.count());
   for (KernelBlob::Step& s : b.steps) {
     s.kernel = r.text();
-    s.args.resize(r.count());
-    for (KernelBlob::Arg& a : s.args) {
-      uint64_t v = r.u64();
-      if (v >> 32 > KernelBlob::kWorkspace) r.failed = true;
-      a = {static_cast<uint8_t>(v >> 32), static_cast<uint32_t>(v)};
-    }
+    s.args = r.args();
     s.extent = r.size();
     s.grain = r.size();
     s.scratch_bytes = r.size();
     s.threads = static_cast<uint32_t>(r.u64());
-    s.narrow_if.resize(r.count());
-    for (SizeProgram& e : s.narrow_if) e = r.size();
+    s.narrow_if = r.sizes();
     s.wide_kernel = r.text();
   }
   b.checks.resize(r.count());
@@ -173,32 +193,44 @@ Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend)
     c.size = r.size();
     c.op = r.text();
   }
+  b.calls.resize(r.count());
+  for (KernelBlob::LibraryCall& c : b.calls) {
+    for (uint32_t* v : {&c.first_step, &c.last_step}) *v = static_cast<uint32_t>(r.u64());
+    c.library = r.text();
+    c.call = r.text();
+    c.sizes = r.sizes();
+    c.args = r.args();
+    c.workspace_bytes = r.size();
+  }
   b.images.resize(r.count());
   for (KernelBlob::Image& i : b.images) {
     i.arch = r.text();
     i.bytes = r.text();
   }
   if (r.failed || !r.at_end()) return invalid("the executable is malformed");
-  size_t symbols = b.symbols.size();
-  bool ok = true;
+  const auto valid = [&](const SizeProgram& e) { return e.valid(b.symbols.size()); };
+  const auto valid_arg = [&](const KernelBlob::Arg& a) {
+    return a.index < (a.kind == KernelBlob::kOperand  ? b.operands.size()
+                      : a.kind == KernelBlob::kResult ? b.results.size()
+                                                      : b.workspace_bytes.size());
+  };
+  bool ok = std::ranges::all_of(b.workspace_bytes, valid);
   for (const auto* list : {&b.operands, &b.results})
-    for (const KernelBlob::Tensor& t : *list)
-      for (const SizeProgram& d : t.shape) ok = ok && d.valid(symbols);
-  for (const SizeProgram& e : b.workspace_bytes) ok = ok && e.valid(symbols);
-  for (const KernelBlob::Step& s : b.steps) {
-    for (const SizeProgram& e : s.narrow_if) ok = ok && e.valid(symbols);
-    ok = ok && s.narrow_if.empty() == s.wide_kernel.empty();
-    ok = ok && s.extent.valid(symbols) && s.grain.valid(symbols) && s.scratch_bytes.valid(symbols);
-    for (const KernelBlob::Arg& a : s.args) {
-      size_t n = a.kind == KernelBlob::kOperand  ? b.operands.size()
-                 : a.kind == KernelBlob::kResult ? b.results.size()
-                                                 : b.workspace_bytes.size();
-      ok = ok && a.index < n;
-    }
-  }
+    for (const KernelBlob::Tensor& t : *list) ok = ok && std::ranges::all_of(t.shape, valid);
+  for (const KernelBlob::Step& s : b.steps)
+    ok = ok && std::ranges::all_of(s.narrow_if, valid) && s.narrow_if.empty() == s.wide_kernel.empty() &&
+         valid(s.extent) && valid(s.grain) && valid(s.scratch_bytes) &&
+         std::ranges::all_of(s.args, valid_arg);
   for (const KernelBlob::IndexCheck& c : b.checks)
-    ok = ok && c.size.valid(symbols) && c.step < b.steps.size() && c.low < b.workspace_bytes.size() &&
+    ok = ok && valid(c.size) && c.step < b.steps.size() && c.low < b.workspace_bytes.size() &&
          c.high < b.workspace_bytes.size();
+  uint32_t step = 0;
+  for (const KernelBlob::LibraryCall& c : b.calls) {
+    ok = ok && step <= c.first_step && c.first_step < c.last_step && c.last_step <= b.steps.size() &&
+         std::ranges::all_of(c.sizes, valid) && std::ranges::all_of(c.args, valid_arg) &&
+         valid(c.workspace_bytes);
+    step = c.last_step;
+  }
   if (!ok) return invalid("the executable is malformed: a size or an argument is out of range");
   return b;
 }

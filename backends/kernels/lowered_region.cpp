@@ -37,14 +37,16 @@ Status append_size(const Dim& d, const std::map<std::string, int64_t, std::less<
 
 }  // namespace
 
-Result<LoweredRegion> lower_by_templates(const Func& region, const std::string& name, std::string_view backend,
+Result<LoweredRegion> lower_by_templates(const Func& region, const std::string& name,
+                                         std::string_view backend,
                                          std::span<const RegionTemplate> templates) {
   const auto find = [&](std::string_view kind) {
     return std::ranges::find_if(templates, [&](const RegionTemplate& t) { return t.kind == kind; });
   };
   const auto found = find(region.name);
   if (found == templates.end())
-    return unsupported(fmt::format("the {} backend has no template for regions of kind '{}'", backend, region.name));
+    return unsupported(
+        fmt::format("the {} backend has no template for regions of kind '{}'", backend, region.name));
   bool empty = !region.body.results.empty();
   for (const Value* r : region.body.results) empty = empty && product(r->type.shape).is_constant(0);
   if (empty) {  // a kernel that does nothing
@@ -54,7 +56,8 @@ Result<LoweredRegion> lower_by_templates(const Func& region, const std::string& 
     return out;
   }
   GC_TRY(LoweredRegion out, found->lower(region, name));
-  if (const auto rows = find("rows"); rows != templates.end()) GC_CHECK(add_index_checks(region, name, *rows, out));
+  if (const auto rows = find("rows"); rows != templates.end())
+    GC_CHECK(add_index_checks(region, name, *rows, out));
   for (const KernelStep& s : out.steps) {
     bool overflow = s.grain.overflowed() || parallel_extent(s.kernel).overflowed();
     for (const LoopBuffer& b : s.kernel.buffers)
@@ -100,10 +103,16 @@ Result<KernelBlob> describe_region(const Func& region, const LoweredRegion& lowe
     GC_TRY(SizeProgram e, size(d));
     blob.workspace_bytes.push_back(std::move(e));
   }
+  auto args = [](const std::vector<KernelArg>& list) {
+    std::vector<KernelBlob::Arg> out;
+    for (const KernelArg& a : list)
+      out.push_back({static_cast<uint8_t>(a.kind), static_cast<uint32_t>(a.index)});
+    return out;
+  };
   for (const KernelStep& s : lowered.steps) {
     KernelBlob::Step step;
     step.kernel = s.kernel.name;
-    for (const KernelArg& a : s.args) step.args.push_back({static_cast<uint8_t>(a.kind), static_cast<uint32_t>(a.index)});
+    step.args = args(s.args);
     GC_TRY(step.extent, size(parallel_extent(s.kernel)));
     GC_TRY(step.grain, size(s.grain));
     GC_TRY(step.scratch_bytes, size(scratch_bytes(s.kernel)));
@@ -115,6 +124,21 @@ Result<KernelBlob> describe_region(const Func& region, const LoweredRegion& lowe
     GC_TRY(SizeProgram s, size(c.size));
     blob.checks.push_back({static_cast<uint32_t>(c.step), static_cast<uint32_t>(c.low),
                            static_cast<uint32_t>(c.high), std::move(s), c.op});
+  }
+  for (const RegionCall& c : lowered.calls) {
+    KernelBlob::LibraryCall call{static_cast<uint32_t>(c.first_step),
+                                 static_cast<uint32_t>(c.last_step),
+                                 c.library,
+                                 c.call,
+                                 {},
+                                 args(c.args),
+                                 {}};
+    for (const Dim& d : c.sizes) {
+      GC_TRY(SizeProgram s, size(d));
+      call.sizes.push_back(std::move(s));
+    }
+    GC_TRY(call.workspace_bytes, size(c.workspace_bytes));
+    blob.calls.push_back(std::move(call));
   }
   return blob;
 }

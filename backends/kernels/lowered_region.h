@@ -29,13 +29,13 @@ struct KernelArg {
 struct KernelStep {
   Kernel kernel;
   std::vector<KernelArg> args;  // one per argument buffer of the kernel
-  // cpu: iterations of the collapsed parallel range that are worth handing to a thread at once. Depends on shapes
-  // only. A range of at most `grain` runs on the calling thread.
+  // cpu: iterations of the collapsed parallel range that are worth handing to a thread at once. Depends on
+  // shapes only. A range of at most `grain` runs on the calling thread.
   Dim grain = 1;
 };
 
-// After step `step` the i64 in workspace `low` must be at least 0 and that in `high` less than `size`: they are
-// the bounds of what `op` is about to index with.
+// After step `step` the i64 in workspace `low` must be at least 0 and that in `high` less than `size`: they
+// are the bounds of what `op` is about to index with.
 struct IndexCheck {
   int step = 0;
   int low = 0, high = 0;
@@ -43,11 +43,22 @@ struct IndexCheck {
   std::string op;
 };
 
+// A library's call in place of steps (KernelBlob::LibraryCall, before its sizes are programs).
+struct RegionCall {
+  int first_step = 0, last_step = 0;
+  std::string library, call;
+  std::vector<Dim> sizes;
+  std::vector<KernelArg> args;
+  Dim workspace_bytes = 0;
+};
+
 // The kernels of a region. A workspace buffer is memory that the steps of one run share.
 struct LoweredRegion {
   std::vector<KernelStep> steps;
   std::vector<Dim> workspace_bytes;  // per workspace buffer, multiples of 64
   std::vector<IndexCheck> checks;
+  std::vector<RegionCall> calls;        // in the order of their steps
+  std::vector<std::string> not_called;  // "cublaslt: why it can't do this region"
 };
 
 // A template: kernels for the regions of one kind, called name, name_1, ...; kUnsupported with the reason
@@ -60,8 +71,8 @@ struct RegionTemplate {
 // Lowers the region by the template of its kind. Adds what holds for all: regions without elements get a
 // kernel that does nothing, indices are checked (index_checks.h, by the template "rows"), sizes that leave
 // 64 bits are refused.
-Result<LoweredRegion> lower_by_templates(const Func& region, const std::string& name, std::string_view backend,
-                                         std::span<const RegionTemplate> templates);
+Result<LoweredRegion> lower_by_templates(const Func& region, const std::string& name,
+                                         std::string_view backend, std::span<const RegionTemplate> templates);
 
 // Everything of the region's executable but target, images and what is set per backend: signature, steps,
 // workspaces, checks, sizes as programs over the region's symbols.

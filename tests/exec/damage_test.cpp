@@ -44,6 +44,35 @@ TEST(Executable, HandMadeOneRuns) {
   EXPECT_FALSE((*exec)->run({&a, 1}, {&b, 1}, wrong, {serial, nullptr}).ok());
 }
 
+TEST(Executable, LibraryCallsComeBackAndMustNameWhatIsThere) {
+  KernelBlob blob = hand_blob();
+  const SizeProgram n({SizeProgram::kSymbol, 0});
+  const KernelBlob::LibraryCall call{
+      0, 1, "cublaslt", "matmul m=$0", {n}, {{KernelBlob::kOperand, 0}, {KernelBlob::kResult, 0}}, n};
+  blob.calls = {call};
+  const auto back = decode_blob(encode_blob(blob), "cpu");
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  ASSERT_EQ(back->calls.size(), 1u);
+  const KernelBlob::LibraryCall& c = back->calls[0];
+  EXPECT_EQ(c.last_step, 1u);
+  EXPECT_EQ(c.library, "cublaslt");
+  EXPECT_EQ(c.call, "matmul m=$0");
+  EXPECT_EQ(c.sizes[0].words(), n.words());
+  EXPECT_EQ(c.args[1].kind, KernelBlob::kResult);
+  EXPECT_EQ(c.workspace_bytes.words(), n.words());
+  const auto refused = [&](auto&& change) {
+    blob.calls = {call};
+    change(blob.calls);
+    return !decode_blob(encode_blob(blob), "cpu").ok();
+  };
+  using Calls = std::vector<KernelBlob::LibraryCall>;
+  EXPECT_TRUE(refused([](Calls& c) { c[0].last_step = 2; }));
+  EXPECT_TRUE(refused([](Calls& c) { c[0].last_step = 0; }));
+  EXPECT_TRUE(refused([](Calls& c) { c.push_back(c[0]); }));
+  EXPECT_TRUE(refused([](Calls& c) { c[0].args[1].index = 1; }));
+  EXPECT_TRUE(refused([](Calls& c) { c[0].sizes[0] = SizeProgram({SizeProgram::kSymbol, 1}); }));
+}
+
 TEST(Executable, EveryPrefixAndFlipOfABlobIsNoticed) {
   const std::string good = encode_blob(hand_blob());
   ASSERT_EQ(resealed(good), good);
