@@ -38,6 +38,14 @@ Count count(const Program& p) {
   return c;
 }
 
+// What one run computes and moves at least, where that is known before sizes are.
+std::string work_text(const Function& f) {
+  const int64_t flops = f.flops.as_const(), bytes = f.bytes.as_const();
+  if (flops < 0 || bytes < 0) return "";
+  return fmt::format(", {:.4g} GFLOP, {} read and written", static_cast<double>(flops) / 1e9,
+                     bytes_text(static_cast<double>(bytes)));
+}
+
 Status describe_program(const std::string& path, bool json) {
   GC_TRY(const Program p, load_program(path));
   std::vector<std::string> symbols;
@@ -63,7 +71,8 @@ Status describe_program(const std::string& path, bool json) {
     for (const Symbol& s : p.symbols) j["sizes"][s.name] = {{"min", s.min}, {"max", s.max}};
     for (const Function& f : p.functions)
       j["functions"][f.name] = {
-          {"inputs", texts(f.inputs)}, {"outputs", texts(f.outputs)}, {"steps", f.steps.size()}};
+          {"inputs", texts(f.inputs)},          {"outputs", texts(f.outputs)}, {"steps", f.steps.size()},
+          {"flops", f.flops.str(symbols)}, {"bytes", f.bytes.str(symbols)}};
     fmt::print("{}\n", j.dump(2));
     return {};
   }
@@ -75,7 +84,7 @@ Status describe_program(const std::string& path, bool json) {
     fmt::print("  size    {}\n", s.max == Symbol().max ? fmt::format("{} >= {}", s.name, s.min)
                                                        : fmt::format("{} = {}..{}", s.name, s.min, s.max));
   for (const Function& f : p.functions) {
-    fmt::print("  {}: {} steps\n", f.name, f.steps.size());
+    fmt::print("  {}: {} steps{}\n", f.name, f.steps.size(), work_text(f));
     for (const std::string& s : texts(f.inputs)) fmt::print("    input   {}\n", s);
     for (const std::string& s : texts(f.outputs)) fmt::print("    output  {}\n", s);
   }
