@@ -5,6 +5,7 @@
 
 #include <charconv>
 
+#include "backends/cuda/exec/libraries.h"
 #include "runtime/base/embedded_file.h"
 #include "runtime/base/file.h"
 #include "runtime/base/nearest.h"
@@ -71,6 +72,21 @@ std::vector<std::string> CudaTarget::known() {
   std::vector<std::string> out;
   for (const EmbeddedFile& f : cuda_profiles()) out.emplace_back(f.name.substr(0, f.name.find('.')));
   return out;
+}
+
+CudaTarget CudaTarget::of_card(const CudaCard& card) {
+  CudaTarget t = generic(card.arch);
+  t.name = card.name;
+  const auto take = [](int64_t& to, long long v) {
+    if (v > 0) to = v;
+  };
+  take(t.multiprocessors, card.multiprocessors);
+  take(t.shared_bytes_per_block, card.shared_bytes_per_block);
+  take(t.l2_bytes, card.l2_bytes);
+  take(t.memory_bytes, card.memory_bytes);
+  take(t.memory_bytes_per_second, card.memory_bytes_per_second);
+  take(t.clock_mhz, card.clock_mhz);
+  return t;
 }
 
 Result<CudaTarget> CudaTarget::parse(std::string_view target) {

@@ -16,6 +16,8 @@
 
 namespace graphc {
 
+struct CudaCard;  // backends/cuda/exec/libraries.h
+
 struct CudaTarget {
   std::string name;  // "NVIDIA H200"
   std::string arch;  // as NVRTC's --gpu-architecture takes it: "sm_90a"
@@ -32,6 +34,8 @@ struct CudaTarget {
   bool has_wgmma() const { return arch == "sm_90a"; }
 
   static Result<CudaTarget> parse(std::string_view target);
+  // Of a card that is there; what its driver doesn't tell is as for any card of the architecture.
+  static CudaTarget of_card(const CudaCard& card);
   // `where` appears in messages.
   static Result<CudaTarget> parse_profile(std::string_view text, const std::string& where);
   static std::vector<std::string> known();  // "a100", "b200", ..

@@ -1,5 +1,7 @@
 #include "backends/cuda/targets.h"
 
+#include "backends/cuda/exec/libraries.h"
+
 #include <gtest/gtest.h>
 
 #include "runtime/base/file.h"
@@ -51,6 +53,24 @@ TEST(CudaTargets, WrongNamesSayWhatThereIs) {
   EXPECT_NE(message("sm_70").find("there is no CUDA target 'sm_70'; architectures are: sm_80, "),
             std::string::npos);
   EXPECT_NE(message("./nothere.txt").find("nothere.txt"), std::string::npos);
+}
+
+TEST(CudaTargets, ACardThatIsThereHasAProfile) {
+  CudaCard card;
+  card.name = "NVIDIA Some Card";
+  card.arch = "sm_89";
+  card.multiprocessors = 58;
+  card.memory_bytes = 24'000'000'000;
+  card.memory_bytes_per_second = 300'000'000'000;
+  card.clock_mhz = 0;  // not told: as for any sm_89
+  const CudaTarget t = CudaTarget::of_card(card);
+  EXPECT_EQ(t.multiprocessors, 58);
+  EXPECT_EQ(t.memory_bytes_per_second, 300'000'000'000);
+  EXPECT_EQ(t.clock_mhz, CudaTarget::parse("sm_89")->clock_mhz);
+  auto again = CudaTarget::parse_profile(t.to_profile(), "p");
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(again->to_profile(), t.to_profile());
+  EXPECT_EQ(again->name, "NVIDIA Some Card");
 }
 
 TEST(CudaTargets, AProfileFromAFileNamesItsLines) {

@@ -3,6 +3,7 @@
 
 #if GRAPHC_HAS_CUDA
 #include "backends/cuda/exec/libraries.h"
+#include "backends/cuda/targets.h"
 #endif
 #include "runtime/base/thread_pool.h"
 #include "tools/driver/backends.h"
@@ -32,6 +33,24 @@ void print_cuda() {
 void print_cuda() { fmt::print("cuda: this graphc was built without the CUDA toolkit's headers\n"); }
 #endif
 
+// The profile of card `id`, for --target ./card.txt on another machine.
+Status print_profile(const std::string& id) {
+#if GRAPHC_HAS_CUDA
+  GC_TRY(const std::vector<CudaCard> cards, cuda_cards(CudaLibraries::get()));
+  std::string known;
+  for (const CudaCard& c : cards) {
+    if (c.id == id || "cuda:" + c.id == id) {
+      fmt::print("{}", CudaTarget::of_card(c).to_profile());
+      return {};
+    }
+    known += (known.empty() ? "" : ", ") + c.id;
+  }
+  return Error{ErrorCode::kUsage, fmt::format("there is no card '{}'; there are: {}", id, known)};
+#else
+  return unsupported("this graphc was built without the CUDA toolkit's headers");
+#endif
+}
+
 Status run() {
   GC_TRY(const std::unique_ptr<BackendRegistry> backends, execution_backends(nullptr));
   for (const std::string& name : backends->names()) {
@@ -51,9 +70,12 @@ Status run() {
 }  // namespace
 
 void add_devices(CommandLine& program) {
-  program.command("devices", "the backends of this program and their devices").example("devices").action([] {
-    return run();
-  });
+  auto profile = std::make_shared<std::string>();
+  program.command("devices", "the backends of this program and their devices")
+      .option("--profile", *profile, "print the profile of a CUDA card, for --target cuda:./card.txt", "CARD")
+      .example("devices")
+      .example("devices --profile 0 > card.txt")
+      .action([profile] { return profile->empty() ? run() : print_profile(*profile); });
 }
 
 }  // namespace graphc::cli

@@ -154,6 +154,16 @@ Result<std::vector<CudaCard>> cuda_cards(const CudaLibraries& l) {
     card.arch = fmt::format("sm_{}{}{}", major, minor, major >= 9 ? "a" : "");
     card.multiprocessors = sms;
     card.memory_bytes = static_cast<long long>(bytes);
+    const auto figure = [&](CUdevice_attribute a) -> long long {
+      int v = 0;
+      return attribute(&v, a, d) == CUDA_SUCCESS ? v : 0;
+    };
+    card.shared_bytes_per_block = figure(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+    card.l2_bytes = figure(CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
+    card.clock_mhz = figure(CU_DEVICE_ATTRIBUTE_CLOCK_RATE) / 1000;  // of kHz
+    // two transfers a clock, over so many bits
+    card.memory_bytes_per_second = figure(CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE) * 1000 * 2 *
+                                   (figure(CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH) / 8);
     out.push_back(std::move(card));
   }
   return out;

@@ -42,6 +42,8 @@ struct CudaCard {
   std::string arch;  // "sm_90a"
   int multiprocessors = 0;
   long long memory_bytes = 0;
+  // Figures for a profile; 0 where the driver doesn't tell.
+  long long shared_bytes_per_block = 0, l2_bytes = 0, memory_bytes_per_second = 0, clock_mhz = 0;
 };
 // The cards the driver shows; an error says why there are none.
 Result<std::vector<CudaCard>> cuda_cards(const CudaLibraries& libraries);
