@@ -153,8 +153,9 @@ class TilesKernel {
   }
 
   void load_wide(const Buffer& to, int size, const std::function<Expr(Dim)>& from) {
-    const int width = std::max(1, 16 / static_cast<int>(dtype_size(p_.acc_type)));
-    if (size % width != 0 || width == 1) return over(size, "i", [&](Dim i) { k_.store(to, {i}, from(i)); });
+    int width = 16 / static_cast<int>(dtype_size(p_.acc_type));
+    while (size % width != 0) width /= 2;
+    if (width == 1) return over(size, "i", [&](Dim i) { k_.store(to, {i}, from(i)); });
     for (int c = 0; c < size; c += width)
       b_.loop(vector(width), "l", 0, width, [&](Dim l) { k_.store(to, {l + c}, from(l + c)); });
   }

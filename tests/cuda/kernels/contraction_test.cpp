@@ -2,8 +2,12 @@
 // in three directions.
 #include "backends/cuda/kernels/contraction_plan.h"
 
+#include <regex>
 #include <set>
 
+#include "backends/cuda/emit_cuda.h"
+#include "backends/cuda/exec/libraries.h"
+#include "backends/cuda/nvrtc.h"
 #include "tests/cuda/kernels/kernel_case.h"
 
 namespace graphc::cuda {
@@ -331,6 +335,44 @@ TEST(CudaContraction, SymbolicBatchAndImage) {
     d.result(d.b.create(ops::convolution_weight_grad, {x2, dy}, attrs));
     check_some(d, s, 4);
     if (HasFailure()) return;
+  }
+}
+
+// The bytes that ptxas says are spilled; 0 if the message is about something else.
+int spilled(const std::string& message) {
+  std::smatch m;
+  return std::regex_search(message, m, std::regex("(\\d+) bytes spill stores")) ? std::stoi(m[1]) : 0;
+}
+
+// No tile needs more registers than there are: f64's need the most. ptxas spills a word or two to get to a
+// round number of them.
+TEST(CudaContraction, NothingSpills) {
+  if (!CudaLibraries::get().nvrtc.loaded()) GTEST_SKIP() << "NVRTC isn't there";
+  KernelCase c("contraction");
+  Value *x = c.arg({DType::kF64, {Dim::symbol("N"), 6, 28, 28}}), *w = c.arg({DType::kF64, {9, 6, 3, 3}});
+  Value* y = c.b.create(ops::convolution, {x, w},
+                        {{"stride", Attr::ints({2, 2})},
+                         {"pad", Attr::ints({1, 1, 1, 1})},
+                         {"dilation", Attr::ints({1, 1})},
+                         {"groups", Attr(1)}});
+  c.result(c.b.maximum(c.b.add(y, c.arg({DType::kF64, {9, 1, 1}})), c.b.full(0.0, DType::kF64)));
+  DimRanges ranges;
+  ranges.set("N", 0, 1000);
+  for (const ContractionChoice& choice : choices_of(c)) {
+    if (choice.schedule == ContractionSchedule::kDot) continue;
+    SCOPED_TRACE(choice.to_string());
+    auto lowered = lower_contraction_by(c.func(), {h200(), "k"}, [&](const Choices&) { return choice; });
+    ASSERT_TRUE(lowered.ok()) << lowered.error().message;
+    std::string text = cuda_prelude();
+    for (const KernelStep& s : lowered->steps) {
+      auto e = emit_cuda(s.kernel, ranges);
+      ASSERT_TRUE(e.ok()) << e.error().message;
+      text += e->text;
+    }
+    auto b = compile_cuda({"k.cu", text}, {.arch = "sm_90a", .strict = true});
+    if (b.ok()) continue;
+    const int bytes = spilled(b.error().message);
+    EXPECT_TRUE(bytes > 0 && bytes <= 32) << b.error().message;
   }
 }
 
