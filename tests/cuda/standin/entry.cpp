@@ -436,6 +436,28 @@ extern "C" __attribute__((visibility("default"))) int standin_configure(const ch
   return m.configure(key, value) ? 0 : 1;
 }
 
+// For stand-ins of libraries (foreign.h).
+extern "C" __attribute__((visibility("default"))) CUresult standin_enqueue(CUstream stream,
+                                                                           CUresult (*run)(void*), void* arg,
+                                                                           void (*release)(void*)) {
+  const Call call("standin_enqueue");
+  std::shared_ptr<void> owned(arg, release);
+  if (call.error) return call.error;
+  const auto s = stream_of(call, stream);
+  if (!s) return CUDA_ERROR_INVALID_HANDLE;
+  return call.machine.push(s, [run, owned] { return run(owned.get()); });
+}
+extern "C" __attribute__((visibility("default"))) int standin_inside(const void* p,
+                                                                     unsigned long long bytes) {
+  Machine& m = Machine::get();
+  const std::lock_guard guard(m.lock);
+  const Allocation* a = m.memory.find(p);
+  const bool in = a && bytes <= a->bytes &&
+                  static_cast<uint64_t>(static_cast<const char*>(p) - a->begin) <= a->bytes - bytes;
+  if (!in) complain("a library call uses " + std::to_string(bytes) + " bytes at " + m.memory.describe(p));
+  return in;
+}
+
 // What is alive and what was done. "bytes" and "allocations" count device and pinned memory.
 extern "C" __attribute__((visibility("default"))) unsigned long long standin_count(const char* what) {
   Machine& m = Machine::get();
