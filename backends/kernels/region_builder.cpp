@@ -79,6 +79,11 @@ RegionBuilder::RegionBuilder(const Func& region, std::string kernel_name,
   }
 }
 
+bool RegionBuilder::may_share(int result) const {
+  const int id = results_.at(result).id;
+  return std::any_of(may_share_.begin(), may_share_.end(), [&](const auto& p) { return p.second == id; });
+}
+
 void RegionBuilder::fail(std::string reason) {
   if (status_.ok()) status_ = unsupported(std::move(reason));
 }
@@ -144,6 +149,10 @@ Expr RegionBuilder::read(const Value* v, const Coords& at, const std::vector<Dim
       return Expr::constant(0, type);
     }
     const Dim address = simplify(linear_index(shape, at));
+    if (kept_)
+      if (Expr e = kept_(v, address, guards))
+        return otherwise && !guards.empty() ? select(condition(guards), e, Expr::constant(*otherwise, type))
+                                            : e;
     // Where a guard fails any element will do, if only it is one, and nobody writes it at the same time.
     const bool anything =
         !otherwise && !guards.empty() &&

@@ -50,6 +50,14 @@ class RegionBuilder {
                const std::optional<double>& otherwise = {});
   // From now on, and until the end of the current loop body, elements of v are f(coordinates).
   void bind(const Value* v, std::function<Expr(const Coords&)> f);
+  // From now on, f is asked before an element of an operand is loaded: it gives what the template has kept of
+  // it (in registers, in shared memory), or an empty Expr to have it loaded. Where a guard is negative its
+  // value doesn't matter.
+  using Kept = std::function<Expr(const Value* operand, const Dim& address, const std::vector<Dim>& guards)>;
+  void keep(Kept f) { kept_ = std::move(f); }
+  const Buffer& operand_buffer(const Value* v) const { return operands_.at(v); }
+  // Whether a kernel's result may be written over one of its operands.
+  bool may_share(int result) const;
   // Evaluates every listed result element, then stores them all.
   void store_results(const std::vector<std::pair<int, Coords>>& results, const std::vector<Dim>& guards = {});
   // One element of a result that the template has evaluated itself.
@@ -97,6 +105,7 @@ class RegionBuilder {
   std::vector<KernelArg> args_;
   std::vector<std::pair<int, int>> may_share_;  // buffers of an operand and a result
   std::unordered_map<const Value*, int> uses_;
+  Kept kept_;
   Status status_;
 };
 

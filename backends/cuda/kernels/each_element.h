@@ -29,6 +29,16 @@ inline void each_element(RegionBuilder& b, const Shape& shape, int threads,
   });
 }
 
+// The iterations p*share .. (p+1)*share of 0..total by the block's threads; one block has no bounds to look
+// at.
+inline void share_of_block(RegionBuilder& b, LoopSpec spec, std::string_view var, const Dim& p, int64_t share,
+                           const Dim& total, const std::function<void(Dim)>& body) {
+  const auto n = total.as_constant();
+  if (n && *n <= share) return b.loop(spec, var, 0, total, body);
+  const std::optional<Dim> limit = n && *n % share == 0 ? std::nullopt : std::optional<Dim>(total);
+  b.loop(spec, var, p * share, (p + 1) * share, body, limit);
+}
+
 // d, unless it is known to be >= 0, joins the guards.
 inline void add_guard(RegionBuilder& b, std::vector<Dim>& guards, const Dim& d) {
   Dim s = b.simplify(d);

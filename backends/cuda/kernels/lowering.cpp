@@ -12,6 +12,7 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
                           }};
   };
   const std::vector<RegionTemplate> templates = {
+      with("map", lower_map),
       with("contraction", lower_contraction),
       with("window", lower_window),
   };
