@@ -91,7 +91,7 @@ constexpr int warpSize = 32;
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
 
 #define __syncthreads() ::standin::barrier(__COUNTER__, __LINE__)
