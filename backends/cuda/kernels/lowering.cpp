@@ -13,6 +13,8 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
   };
   const std::vector<RegionTemplate> templates = {
       with("map", lower_map),
+      with("rows", lower_reduce),
+      with("columns", lower_reduce),
       with("contraction", lower_contraction),
       with("window", lower_window),
   };
