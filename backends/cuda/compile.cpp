@@ -6,6 +6,7 @@
 
 #include "backends/cuda/emit_cuda.h"
 #include "backends/cuda/kernels/lowering.h"
+#include "backends/cuda/libraries/library_calls.h"
 #include "backends/cuda/nvrtc.h"
 #include "ir/op.h"
 
@@ -28,6 +29,7 @@ std::string ops_of(const Func& region) {
 Result<RegionProgram> region_program(const Func& region, const CudaTarget& target, const std::string& name) {
   RegionProgram p;
   GC_TRY(p.lowered, lower_region(region, {target, name}));
+  GC_CHECK(add_library_calls(region, target, p.lowered));
   GC_TRY(p.blob, describe_region(region, p.lowered));
   p.blob.backend = "cuda";
   p.blob.target = target.arch;

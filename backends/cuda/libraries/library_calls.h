@@ -1,0 +1,23 @@
+// Which steps of a region a library can do: the compile half of cuBLASLt and cuDNN. Whether it is legal is
+// decided here, from the region and tables of what the libraries document; neither library nor card is asked.
+// The execution half (backends/cuda/exec/library_call.h) resolves a call on the card, where it may still be
+// refused: the kernels are always there.
+#pragma once
+
+#include "backends/cuda/targets.h"
+#include "backends/kernels/lowered_region.h"
+#include "ir/graph.h"
+
+namespace graphc::cuda {
+
+// Adds to `lowered`, the region's kernels, the call that can stand for all of them, or to lowered.not_called
+// a line for each library, why not. An error is only ever about sizes that leave 64 bits.
+Status add_library_calls(const Func& region, const CudaTarget& target, LoweredRegion& lowered);
+
+// A region of kind "contraction" around one dot_general as one cublasLtMatmul: batch, transposes and leading
+// dimensions from how operands lie in memory; bias, residual, scale, ReLU, GELU (and its input as a second
+// result), the gradient of GELU. The call is spelled as backends/cuda/exec/cublaslt_call.h says. kUnsupported
+// with the reason.
+Result<RegionCall> cublaslt_call(const Func& region);
+
+}  // namespace graphc::cuda
