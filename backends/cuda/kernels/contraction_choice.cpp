@@ -14,6 +14,7 @@ namespace {
 constexpr double kLaunch = 4000;       // another kernel, and the gap before it
 constexpr double kLatency = 600;       // of a load from memory
 constexpr int64_t kShared = 48 << 10;  // of a block
+constexpr double kPartial = 256 << 20;  // bytes of partial sums, at most
 constexpr int kWarp = 32;
 
 struct Tile {
@@ -61,7 +62,8 @@ class Chooser {
   std::vector<int> splits(double least) const {
     std::vector<int> s = {1};
     if (!(p_.batch * p_.m * p_.n).is_constant()) return s;
-    for (int n = 2; n <= 64 && k_ / n >= least; n *= 2) s.push_back(n);
+    const double c = batch_ * m_ * n_ * bytes_;
+    for (int n = 2; n <= 256 && k_ / n >= least && c * n <= kPartial; n *= 2) s.push_back(n);
     return s;
   }
   double combine(int splits) const {
