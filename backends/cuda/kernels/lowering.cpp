@@ -17,6 +17,7 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
       with("columns", lower_reduce),
       with("contraction", lower_contraction),
       with("window", lower_window),
+      with("scatter", lower_scatter),
   };
   return lower_by_templates(region, options.name, "cuda", templates);
 }
