@@ -1,5 +1,5 @@
-// Every contraction and every pooling of the examples has kernels; those of the small ones compute what the
-// interpreter does.
+// Every fusion of the examples has kernels; those of the small examples compute what the interpreter does.
+#include "backends/cuda/emit_cuda.h"
 #include "backends/cuda/kernels/contraction_plan.h"
 
 #include <set>
@@ -26,15 +26,13 @@ std::unique_ptr<Module> compiled(const std::string& example, std::map<std::strin
   return std::move(e->module);
 }
 
-// Calls f once for equal fusions of this file's kinds.
+// Calls f once for equal fusions.
 int each_distinct(const Module& m,
                   const std::function<void(const Node&, const Func&, const std::string&)>& f) {
   std::set<std::string> seen;
   for (const auto& func : m.funcs)
     for (const auto& n : func->body.nodes) {
       if (n->op->name != "fusion") continue;
-      const std::string kind = n->attr("kind").as_string();
-      if (kind != "contraction" && kind != "window") continue;
       KernelCase c(*n, *func);
       std::string text = print(c.func());
       if (seen.insert(text).second) f(*n, *func, text);
@@ -44,7 +42,7 @@ int each_distinct(const Module& m,
 
 class CudaExamples : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(CudaExamples, EveryContractionAndWindowHasKernels) {
+TEST_P(CudaExamples, EveryFusionHasKernels) {
   int regions = 0;
   for (int opt_level : {2, 0})
     for (const auto& set : {std::map<std::string, std::string>{}, {{"N", "8"}}}) {
@@ -57,7 +55,11 @@ TEST_P(CudaExamples, EveryContractionAndWindowHasKernels) {
           KernelCase c(n, func);
           auto lowered = lower_region(c.func(), {*target, "k"});
           ASSERT_TRUE(lowered.ok()) << "@" << func.name << ": " << lowered.error().message << "\n" << text;
-          for (const KernelStep& s : lowered->steps) KernelCase::verified(s.kernel);
+          for (const KernelStep& s : lowered->steps) {
+            KernelCase::verified(s.kernel);
+            auto emitted = emit_cuda(s.kernel, c.func().ranges(), "");
+            ASSERT_TRUE(emitted.ok()) << emitted.error().message << "\n" << print_kernel(s.kernel);
+          }
           if (HasFailure()) FAIL() << text;
         }
       });
@@ -70,12 +72,21 @@ INSTANTIATE_TEST_SUITE_P(All, CudaExamples,
                                            "shapes"),
                          [](const auto& i) { return std::string(i.param); });
 
-// Multiply-adds, for at most so many of which the interpreter is quick enough.
+// Whether the interpreter is quick enough: multiply-adds, or elements in and out.
 bool quick(const Func& region, const Sizes& sizes) {
-  auto core = contraction_core(region);
-  if (!core.ok()) return true;
-  auto plan = plan_contraction(region, *core, {});
-  return plan.ok() && (plan->batch * plan->m * plan->n * plan->k).evaluate(sizes).value_or(0) < 100'000;
+  if (region.name == "contraction") {
+    auto core = contraction_core(region);
+    if (!core.ok()) return true;
+    auto plan = plan_contraction(region, *core, {});
+    return plan.ok() && (plan->batch * plan->m * plan->n * plan->k).evaluate(sizes).value_or(0) < 100'000;
+  }
+  int64_t elements = 0;
+  const auto add = [&](const TensorType& t) {
+    elements += product(t.shape).evaluate(sizes).value_or(1 << 20);
+  };
+  for (const auto& a : region.body.args) add(a->type);
+  for (const Value* r : region.body.results) add(r->type);
+  return elements < 20'000;
 }
 
 class CudaExampleRuns : public ::testing::TestWithParam<const char*> {};
