@@ -108,7 +108,7 @@ class SampleRng {  // deterministic; see ir/samples.h for helpers
 struct OpDef {
   std::string_view name;
   std::string_view doc;  // one paragraph; first sentence is the summary; the source of a formula
-  OperandDef operands[6]{};
+  OperandDef operands[8]{};
   AttrDef attrs[18]{};
   Inferred (*infer)(InferContext&) = nullptr;
 

@@ -1,4 +1,4 @@
-// Statistics, softmax, normalisations, attention, dropout. Gradients are overridden where the expansion's own
+// Statistics, softmax, normalisations, dropout. Gradients are overridden where the expansion's own
 // would be less stable or do more passes.
 #include <cmath>
 #include <limits>
@@ -290,68 +290,6 @@ std::vector<Value*> batch_norm_grad(Builder& b, const GradCall& c) {
   return grads;
 }
 
-// --- sdpa ---
-
-Inferred infer_sdpa(InferContext& c) {
-  GC_CHECK(check_same_dtype(c, 0, 2));
-  const Shape &q = c.operand(0).shape, &k = c.operand(1).shape, &v = c.operand(2).shape;
-  size_t r = q.size();
-  if (r < 2 || k.size() != r || v.size() != r)
-    return call_error(c, "q, k and v must be [.., T, E], [.., S, E] and [.., S, V] with equally many axes");
-  for (size_t i = 0; i + 2 < r; ++i)
-    if (q[i] != k[i] || q[i] != v[i])
-      return call_error(c, "q, k and v differ at axis {}: {}, {} and {}", i, q[i].to_string(),
-                        k[i].to_string(), v[i].to_string());
-  if (q[r - 1] != k[r - 1])
-    return call_error(c, "q and k must have equally long vectors, not {} and {}", q[r - 1].to_string(),
-                      k[r - 1].to_string());
-  if (k[r - 2] != v[r - 2])
-    return call_error(c, "k and v must have equally many rows, not {} and {}", k[r - 2].to_string(),
-                      v[r - 2].to_string());
-  if (k[r - 2].is_constant(0)) return call_error(c, "there are no rows in k and v to attend to");
-  if (!(attr(c, "scale").as_float() >= 0)) return call_error(c, "scale must be positive, or 0 for 1/sqrt(E)");
-  Shape y(q.begin(), q.end() - 1), scores = y;
-  y.push_back(v[r - 1]);
-  scores.push_back(k[r - 2]);
-  if (c.num_operands() > 3) {
-    const TensorType& mask = c.operand(3);
-    if (mask.dtype != DType::kBool && mask.dtype != c.operand(0).dtype)
-      return call_error(c, "the mask must be bool (true: attend) or {} (added to the scores)",
-                        dtype_name(c.operand(0).dtype));
-    auto s = broadcast_shapes(scores, mask.shape);
-    if (!s.ok() || *s != scores)
-      return call_error(c, "the mask must broadcast to the scores' shape {}", shape_to_string(scores));
-  }
-  return std::vector<TensorType>{{c.operand(0).dtype, y}};
-}
-
-// softmax(q k^T scale + mask) v. Vaswani et al. 2017.
-std::vector<Value*> expand_sdpa(Builder& b, const Call& c) {
-  Value *q = c.operand(0), *k = c.operand(1), *v = c.operand(2);
-  DType dtype = q->type.dtype;
-  int r = q->type.rank();
-  auto batch = all_axes(r - 2);
-  Value* s = b.dot_general(q, k, batch, batch, {r - 1}, {r - 1});
-  double scale = c.attr("scale").as_float();
-  if (scale != 0)
-    s = b.mul(s, scale);
-  else if (auto e = q->type.shape[r - 1].as_constant())
-    s = b.mul(s, 1 / std::sqrt(static_cast<double>(*e)));
-  else
-    s = b.mul(s, b.rsqrt(b.dim_value(q->type.shape[r - 1], dtype)));
-  Value* never = b.full(-std::numeric_limits<double>::infinity(), dtype);
-  if (Value* mask = c.operand(3))
-    s = mask->type.dtype == DType::kBool ? b.where(mask, s, never) : b.add(s, mask);
-  if (c.attr("causal").as_bool()) {
-    const Dim &rows = s->type.shape[r - 2], &columns = s->type.shape[r - 1];
-    Value* seen = b.compare(ScalarOp::kLe, b.iota({Dim(1), columns}, 1, DType::kI32),
-                            b.iota({rows, Dim(1)}, 0, DType::kI32));
-    s = b.where(seen, s, never);
-  }
-  Value* p = b.create(ops::softmax, {s}, {{"axis", r - 1}});
-  return {b.dot_general(p, v, batch, batch, {r - 1}, {r - 2})};
-}
-
 // --- dropout, embedding ---
 
 Inferred infer_dropout(InferContext& c) {
@@ -496,25 +434,6 @@ std::vector<Sample> batch_norm_samples(SampleRng& rng) {
   }
   return samples;
 }
-std::vector<Sample> sdpa_samples(SampleRng& rng) {
-  std::vector<Sample> samples;
-  for (int i = 0; i < kSampleCount; ++i) {
-    Shape lead = sample_shape(rng, rng.range(0, 2), 3);
-    if (i == 1) lead = {Dim(0)};
-    int64_t t = rng.range(1, 4), n = rng.range(1, 4), e = rng.range(1, 4), v = rng.range(1, 4);
-    auto with = [&](int64_t rows, int64_t columns) {
-      Shape s = lead;
-      s.push_back(Dim(rows)), s.push_back(Dim(columns));
-      return s;
-    };
-    Sample s{.operands = {f32(with(t, e)), f32(with(n, e)), f32(with(n, v))},
-             .attrs = {{"causal", i % 2 == 0}}};
-    if (i % 4 == 3) s.operands.push_back(f32({Dim(t), Dim(n)}));
-    if (i % 5 == 0) s.attrs["scale"] = Attr(0.7);
-    samples.push_back(s);
-  }
-  return samples;
-}
 std::vector<Sample> dropout_samples(SampleRng& rng) {
   auto samples = unary_samples(rng);
   for (size_t i = 0; i < samples.size(); ++i) {
@@ -648,21 +567,6 @@ const OpDef ops::batch_norm{
     .expand = expand_batch_norm,
     .grad = batch_norm_grad,
     .samples = batch_norm_samples};
-
-const OpDef ops::sdpa{.name = "sdpa",
-                      .doc =
-                          "Scaled dot-product attention: softmax(q k^T scale + mask) v over q[.., T, E], "
-                          "k[.., S, E], v[.., S, V]. A "
-                          "bool mask says where to attend, a float one is added. Vaswani et al. 2017.",
-                      .operands = {{"q", kFloats},
-                                   {"k", kFloats},
-                                   {"v", kFloats},
-                                   {"mask", kFloats | kBools, Arity::kOptional}},
-                      .attrs = {{"causal", AttrKind::kBool, "false", "row t sees columns 0..t only"},
-                                {"scale", AttrKind::kFloat, "0.0", "factor of the scores; 0: 1/sqrt(E)"}},
-                      .infer = infer_sdpa,
-                      .expand = expand_sdpa,
-                      .samples = sdpa_samples};
 
 const OpDef ops::dropout{.name = "dropout",
                          .doc =
