@@ -9,6 +9,9 @@
 //                                                   return %4
 #include "passes/expand.h"
 
+#include <algorithm>
+
+#include "passes/attention.h"
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
@@ -59,9 +62,15 @@ std::unordered_map<const Value*, Value*> expand_composites(Module& m, Block& blo
   return std::move(e.map);
 }
 
-Status expand(Module& m) {
+Status expand(Module& m) { return expand_except(m, {}); }
+
+Status expand_except(Module& m, const std::vector<std::string>& kinds) {
+  const bool keep = std::find(kinds.begin(), kinds.end(), "attention") != kinds.end();
   for (auto& f : m.funcs) {
-    expand_composites(m, f->body, [](const Node&, bool) { return true; });
+    expand_composites(m, f->body, [keep](const Node& n, bool) {
+      const bool is_attention = n.op == &ops::attention || n.op == &ops::attention_grad;
+      return !(keep && is_attention && kernel_takes_attention(n));
+    });
     rewrite(m, f->body, [](Node& n, Builder&) -> Replacement {
       if (n.op == &ops::stop_gradient) return std::vector<Value*>{n.operands[0]};
       return std::nullopt;

@@ -53,6 +53,7 @@ class Grouping {
           break;
         case NodeClass::kContract: open(i, RegionKind::kContraction); break;
         case NodeClass::kWindow: open(i, RegionKind::kWindow); break;
+        case NodeClass::kAttention: open(i, RegionKind::kAttention); break;
         case NodeClass::kScatter: open(i, RegionKind::kScatter); break;
         case NodeClass::kReduce:
           if (!join || !join_reduction(i)) open_reduction(i);
@@ -61,7 +62,7 @@ class Grouping {
           if (!g_.floating[i] && !(join && join_element(i))) open(i, RegionKind::kMap);
           break;
         case NodeClass::kIndexMap:
-          if (!g_.floating[i] && !(join && join_expand(i))) open(i, RegionKind::kMap);
+          if (!g_.floating[i] && !(join && (join_expand(i) || join_transpose(i)))) open(i, RegionKind::kMap);
           break;
       }
       if (g_.group_of[i] >= 0) note_reader(i);
@@ -314,6 +315,20 @@ class Grouping {
     return true;
   }
 
+  // A result of attention may be written transposed, if nobody wants it as it is.
+  bool join_transpose(int i) {
+    if (g_.nodes[i]->op != &ops::transpose) return false;
+    const int p = g_.producers[i][0];
+    if (p < 0 || g_.cls[p] != NodeClass::kAttention) return false;
+    const Value* v = g_.nodes[i]->operands[0];
+    for (const Value* r : g_.func.body.results)
+      if (r == v) return false;
+    for (int u : g_.users[p])
+      for (const Value* o : g_.nodes[u]->operands)
+        if (o == v && u != i) return false;
+    return join(i, g_.group_of[p]);
+  }
+
   // --- elementwise nodes ---
 
   // Whether the group has a place for i, given that an operand of i comes from it (or, sibling, not).
@@ -323,6 +338,7 @@ class Grouping {
       case RegionKind::kMap: return t.space == shape(i);
       case RegionKind::kContraction:
       case RegionKind::kWindow: return !sibling && t.space == shape(i) && !g_.sink_only[i];
+      case RegionKind::kAttention:
       case RegionKind::kScatter: return false;
       case RegionKind::kRows: return (!sibling || shape(i) == t.space) && form_in(i, id).has_value();
       case RegionKind::kColumns: return !sibling && form_in(i, id).has_value();
@@ -392,6 +408,7 @@ class Grouping {
           if (map.space == row_shape(t, false)) return Form::kRowDrop;
           if (map.space == row_shape(t, true)) return Form::kRowKeep;
           break;
+        case RegionKind::kAttention:
         case RegionKind::kScatter: break;
       }
       return std::nullopt;
@@ -510,11 +527,52 @@ void split_hard_constants(Module& m, Block& block) {
   for (Value*& v : block.results) own(v);
 }
 
+// Where attention's output is wanted transposed (heads merged), it is written that way only: others read it
+// through the inverse.
+void write_attention_transposed(Module& m, Block& block) {
+  std::unordered_map<const Value*, std::vector<Node*>> users;
+  for (auto& n : block.nodes)
+    for (const Value* v : n->operands)
+      if (v->node && v->node->op == &ops::attention) users[v].push_back(n.get());
+  std::unordered_map<const Node*, Node*> moved;  // transposes to put right behind the attention
+  for (const auto& [v, all] : users) {
+    if (v->index != 0 || std::ranges::find(block.results, v) != block.results.end()) continue;
+    const auto is_transpose = [](const Node* n) { return n->op == &ops::transpose; };
+    if (all.size() > 1 && std::ranges::count_if(all, is_transpose) == 1)
+      moved[v->node] = *std::ranges::find_if(all, is_transpose);
+  }
+  if (moved.empty()) return;
+  std::vector<std::unique_ptr<Node>> old = std::move(block.nodes);
+  block.nodes.clear();
+  Builder b(m, block);
+  std::unordered_map<const Node*, std::unique_ptr<Node>> taken;
+  for (const auto& [core, t] : moved)
+    for (auto& n : old)
+      if (n.get() == t) taken[t] = std::move(n);
+  for (auto& n : old) {
+    if (!n) continue;
+    const auto it = moved.find(n.get());
+    block.nodes.push_back(std::move(n));
+    if (it == moved.end()) continue;
+    Node* t = it->second;
+    Value* out = t->operands[0];
+    block.nodes.push_back(std::move(taken[t]));
+    const std::vector<int64_t> perm = t->attr("perm").as_ints();
+    std::vector<int64_t> inverse(perm.size());
+    for (size_t i = 0; i < perm.size(); ++i) inverse[static_cast<size_t>(perm[i])] = static_cast<int64_t>(i);
+    b.loc = t->loc;
+    Value* back = b.transpose(t->result(), inverse);
+    for (Node* user : users[out])
+      if (user != t) std::ranges::replace(user->operands, out, back);
+  }
+}
+
 Status fuse_function(Module& m, Func& f, bool join) {
   for (const auto& n : f.body.nodes)
     if (n->op == &ops::fusion) return ok_status();  // already done
   dce_block(f.body);  // a reduction that nobody wants would make rows of what is a map
   split_hard_constants(m, f.body);
+  if (join) write_attention_transposed(m, f.body);
   FuseGraph g(f);
   GC_CHECK(Grouping(g).run(join));
   return build_regions(m, g, join);

@@ -18,6 +18,7 @@ NodeClass classify(const OpDef* op) {
       op == &convolution_weight_grad)
     return NodeClass::kContract;
   if (op == &reduce_window || op == &reduce_window_grad) return NodeClass::kWindow;
+  if (op == &ops::attention || op == &attention_grad) return NodeClass::kAttention;
   if (op == &scatter_add) return NodeClass::kScatter;
   if (op == &assign) return NodeClass::kAssign;
   return NodeClass::kUnknown;
@@ -96,6 +97,7 @@ std::string_view region_kind_name(RegionKind k) {
     case RegionKind::kContraction: return "contraction";
     case RegionKind::kWindow: return "window";
     case RegionKind::kScatter: return "scatter";
+    case RegionKind::kAttention: return "attention";
   }
   return "?";
 }
@@ -138,6 +140,18 @@ FuseGraph::FuseGraph(Func& f) : func(f), sizes(f) {
   }
   for (const Value* v : f.body.results)
     if (v->node) pinned[index.at(v->node)] = true;
+  // What splits heads on the way to attention is an index map of its readers, a reshape as well: but for a
+  // view of memory, which costs nothing.
+  std::vector<bool> for_attention(n);
+  for (size_t i = n; i-- > 0;) {
+    if (pinned[i] || users[i].empty() || producers[i].empty()) continue;
+    const int p = producers[i][0];
+    const bool of_map = cls[i] == NodeClass::kView && p >= 0 && cls[p] == NodeClass::kIndexMap;
+    if (cls[i] != NodeClass::kIndexMap && !of_map) continue;
+    for_attention[i] = std::ranges::all_of(
+        users[i], [&](int u) { return cls[u] == NodeClass::kAttention || for_attention[u]; });
+    if (for_attention[i]) cls[i] = NodeClass::kIndexMap;
+  }
 
   for (size_t i = 0; i < n; ++i)
     if (cls[i] == NodeClass::kAssign && producers[i][1] >= 0) pinned[producers[i][1]] = true;

@@ -20,6 +20,7 @@ enum class NodeClass {
   kContract,
   kWindow,
   kScatter,
+  kAttention,  // attention, attention_grad: several results
   kAssign,
   kUnknown,
 };
@@ -42,7 +43,7 @@ class NominalSizes {
   std::map<std::string, int64_t, std::less<>> sizes_;
 };
 
-enum class RegionKind { kMap, kRows, kColumns, kContraction, kWindow, kScatter };
+enum class RegionKind { kMap, kRows, kColumns, kContraction, kWindow, kScatter, kAttention };
 std::string_view region_kind_name(RegionKind k);
 
 // How a value inside a rows or columns group relates to the group's space.
@@ -53,7 +54,7 @@ struct Group {
   Shape space;                // map: results; rows, columns: what is reduced; others: the core's result
   std::vector<int64_t> axes;  // rows, columns: the reduced ones
   std::vector<int> nodes;
-  int core = -1;               // contraction, window, scatter
+  int core = -1;               // contraction, window, scatter, attention
   bool has_index_map = false;  // a kIndexMap node of its own
   int num_outer = 0;           // tensors from outside that its nodes name, an upper bound
 };

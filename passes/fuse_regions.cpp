@@ -42,12 +42,12 @@ class Regions {
   int count() const { return static_cast<int>(g_.nodes.size()); }
   bool is_core(int i) const {
     return g_.cls[i] == NodeClass::kReduce || g_.cls[i] == NodeClass::kContract ||
-           g_.cls[i] == NodeClass::kWindow || g_.cls[i] == NodeClass::kScatter;
+           g_.cls[i] == NodeClass::kWindow || g_.cls[i] == NodeClass::kScatter ||
+           g_.cls[i] == NodeClass::kAttention;
   }
   bool is_outer_view(int i) const {
     return g_.cls[i] == NodeClass::kView && !g_.floating[i] && g_.group_of[i] < 0;
   }
-  Value* value(int i) const { return g_.nodes[i]->result(); }
 
   void prepare() {
     stored_.assign(count(), false);
@@ -107,7 +107,8 @@ class Regions {
       if (g_.group_of[u] == id) (u == t.core ? by_core : beside) = true;
     double elements = g_.sizes.elements(t.space);
     if (t.kind == RegionKind::kScatter) return false;
-    if (t.kind == RegionKind::kContraction || t.kind == RegionKind::kWindow) {
+    if (t.kind == RegionKind::kContraction || t.kind == RegionKind::kWindow ||
+        t.kind == RegionKind::kAttention) {
       int full = 0;
       for (const Value* v : c.leaves) full += g_.sizes.elements(v->type.shape) * 2 > g_.elements[i];
       if (by_core) {
@@ -119,7 +120,10 @@ class Regions {
     }
     price += c.cost * kBytesPerOp * elements;
     for (const Value* v : c.leaves)
-      if (!reads_[id].contains(v)) price += g_.sizes.bytes(v->type);
+      if (!reads_[id].contains(v))  // attention reads just the heads it needs of a tensor of all
+        price += t.kind == RegionKind::kAttention
+                     ? std::min(g_.sizes.bytes(v->type), g_.sizes.bytes(g_.type(i)))
+                     : g_.sizes.bytes(v->type);
     for (int p : c.to_store) price += g_.sizes.bytes(g_.type(p));
     return true;
   }
@@ -166,20 +170,19 @@ class Regions {
 
   struct Built {
     std::unique_ptr<Node> node;
-    std::vector<int> results;  // nodes whose values these are
+    std::vector<const Value*> results;  // whose values these are
   };
 
   void need(const Value* v) {
     while (v->node) {
       const int i = g_.index.at(v->node);
-      needed_[i] = true;
+      needed_.insert(v);
       if (!is_outer_view(i)) return;
       v = g_.nodes[i]->operands[0];
     }
   }
 
   void build() {
-    needed_.assign(count(), false);
     for (const Value* v : g_.func.body.results) need(v);
     for (int i = 0; i < count(); ++i)
       if (g_.cls[i] == NodeClass::kAssign) need(g_.nodes[i]->operands[1]);
@@ -189,26 +192,29 @@ class Regions {
   }
 
   void build_group(int id) {
-    std::vector<int> results;
-    for (int i : g_.groups[id].nodes)
-      if (stored_[i] && needed_[i]) results.push_back(i);
+    std::vector<int> nodes = g_.groups[id].nodes;
+    std::sort(nodes.begin(), nodes.end());
+    std::vector<const Value*> results;
+    for (int i : nodes)
+      if (stored_[i])
+        for (const auto& r : g_.nodes[i]->results)
+          if (needed_.contains(r.get())) results.push_back(r.get());
     if (results.empty()) return;
-    std::sort(results.begin(), results.end());
     auto fusion = std::make_unique<Node>();
     fusion->op = &ops::fusion;
     fusion->attrs["kind"] = Attr(region_kind_name(g_.groups[id].kind));
     fusion->region = std::make_unique<Block>();
     std::unordered_map<const Value*, Value*> inside;
-    for (int i : results) {
-      fusion->region->results.push_back(evaluate(i, id, *fusion, inside));
+    for (const Value* r : results) {
+      fusion->region->results.push_back(evaluate(r, id, *fusion, inside));
       auto v = std::make_unique<Value>();
-      v->type = g_.type(i);
+      v->type = r->type;
       v->node = fusion.get();
       v->index = static_cast<int>(fusion->results.size());
       fusion->results.push_back(std::move(v));
     }
     const int core = g_.groups[id].core;
-    fusion->loc = g_.nodes[core >= 0 ? core : results.front()]->loc;
+    fusion->loc = core >= 0 ? g_.nodes[core]->loc : results.front()->node->loc;
     for (const Value* v : fusion->operands) need(v);
     built_[id] = {std::move(fusion), std::move(results)};
   }
@@ -217,26 +223,29 @@ class Regions {
     if (auto it = inside.find(v); it != inside.end()) return it->second;
     const int p = v->node ? g_.index.at(v->node) : -1;
     const bool outer = p < 0 || is_outer_view(p) || (!g_.floating[p] && g_.group_of[p] != id && stored_[p]);
-    if (!outer) return evaluate(p, id, fusion, inside);
+    if (!outer) return evaluate(v, id, fusion, inside);
     fusion.operands.push_back(v);
     return inside[v] = fusion.region->add_arg(v->type);
   }
 
-  Value* evaluate(int i, int id, Node& fusion, std::unordered_map<const Value*, Value*>& inside) {
-    Node& from = *g_.nodes[i];
-    if (auto it = inside.find(from.result()); it != inside.end()) return it->second;
+  Value* evaluate(const Value* v, int id, Node& fusion, std::unordered_map<const Value*, Value*>& inside) {
+    if (auto it = inside.find(v); it != inside.end()) return it->second;
+    const Node& from = *v->node;
     auto n = std::make_unique<Node>();
     n->op = from.op;
     n->attrs = from.attrs;
     n->loc = from.loc;
-    for (Value* v : from.operands) n->operands.push_back(read(v, id, fusion, inside));
-    auto r = std::make_unique<Value>();
-    r->type = from.result()->type;
-    r->node = n.get();
-    Value* out = inside[from.result()] = r.get();
-    n->results.push_back(std::move(r));
+    for (Value* o : from.operands) n->operands.push_back(read(o, id, fusion, inside));
+    for (const auto& result : from.results) {
+      auto r = std::make_unique<Value>();
+      r->type = result->type;
+      r->node = n.get();
+      r->index = result->index;
+      inside[result.get()] = r.get();
+      n->results.push_back(std::move(r));
+    }
     fusion.region->nodes.push_back(std::move(n));
-    return out;
+    return inside.at(v);
   }
 
   // --- the new block ---
@@ -250,7 +259,7 @@ class Regions {
       if (!b.node) continue;
       for (Value*& v : b.node->operands) v = emitted(v);
       for (size_t k = 0; k < b.results.size(); ++k)
-        image_[value(b.results[k])] = b.node->result(static_cast<int>(k));
+        image_[b.results[k]] = b.node->result(static_cast<int>(k));
       block.nodes.push_back(std::move(b.node));
     }
     for (int i = 0; i < count(); ++i) {
@@ -278,7 +287,8 @@ class Regions {
   Module& m_;
   FuseGraph& g_;
   bool may_clone_;
-  std::vector<bool> stored_, needed_;
+  std::vector<bool> stored_;
+  std::unordered_set<const Value*> needed_;
   std::vector<int> exports_;                             // by group: nodes that others use
   std::vector<std::unordered_set<const Value*>> reads_;  // by group
   std::vector<int> order_;

@@ -1,8 +1,17 @@
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "passes/passes.h"
 
 namespace graphc {
+namespace {
+
+const std::vector<std::string> kAttention = {"attention"};
+
+Status expand_but_attention(Module& m) { return expand_except(m, kAttention); }
+
+}  // namespace
 
 PassManager build_pipeline(const PipelineOptions& options) {
   PassManager pm;
@@ -18,8 +27,14 @@ PassManager build_pipeline(const PipelineOptions& options) {
   pm.add("fold", fold);
   pm.add("cse", cse);
   pm.add("dce", dce);
+  const auto& extra = options.extra_kinds;
+  const bool whole_attention = std::find(extra.begin(), extra.end(), "attention") != extra.end();
+  if (whole_attention) pm.add("attention", attention);
   pm.add("gradient", gradient);
-  pm.add("expand", expand);
+  if (whole_attention)
+    pm.add("expand-but-attention", expand_but_attention);
+  else
+    pm.add("expand", expand);
   // Gradient and expansion write plain formulas; now they share, cancel and shrink.
   pm.add("canonicalize", canonicalize);
   pm.add("fold", fold);
@@ -35,8 +50,16 @@ Result<std::vector<Pass>> parse_pass_list(std::string_view names) {
   static constexpr struct {
     std::string_view name;
     Status (*run)(Module&);
-  } kPasses[] = {{"canonicalize", canonicalize}, {"fold", fold},     {"cse", cse},   {"dce", dce},
-                 {"gradient", gradient},         {"expand", expand}, {"fuse", fuse}, {"unfused", unfused},
+  } kPasses[] = {{"canonicalize", canonicalize},
+                 {"fold", fold},
+                 {"cse", cse},
+                 {"dce", dce},
+                 {"gradient", gradient},
+                 {"expand", expand},
+                 {"fuse", fuse},
+                 {"unfused", unfused},
+                 {"attention", attention},
+                 {"expand-but-attention", expand_but_attention},
                  {"schedule", schedule}};
   std::vector<Pass> out;
   for (size_t at = 0; at <= names.size();) {
@@ -47,8 +70,10 @@ Result<std::vector<Pass>> parse_pass_list(std::string_view names) {
     at = end + 1;
     if (name.empty()) continue;
     bool found = false;
-    if (name == "pipeline" || name == "pipeline-O0") {
-      const PassManager whole = build_pipeline({.opt_level = name == "pipeline" ? 2 : 0});
+    if (name == "pipeline" || name == "pipeline-O0" || name == "pipeline-attention") {
+      PipelineOptions o{.opt_level = name == "pipeline-O0" ? 0 : 2};
+      if (name == "pipeline-attention") o.extra_kinds = kAttention;
+      const PassManager whole = build_pipeline(o);
       out.insert(out.end(), whole.passes().begin(), whole.passes().end());
       found = true;
     }
@@ -60,8 +85,10 @@ Result<std::vector<Pass>> parse_pass_list(std::string_view names) {
     if (!found) {
       std::string known;
       for (const auto& p : kPasses) known += fmt::format("{}, ", p.name);
-      return Error{ErrorCode::kUsage,
-                   fmt::format("there is no pass '{}'; there are {}pipeline and pipeline-O0", name, known)};
+      return Error{
+          ErrorCode::kUsage,
+          fmt::format("there is no pass '{}'; there are {}pipeline, pipeline-O0 and pipeline-attention", name,
+                      known)};
     }
   }
   return out;

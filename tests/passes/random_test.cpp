@@ -121,7 +121,8 @@ TEST(RandomGraphs, PassesKeepTheValues) {
                                                    "expand,unfused,schedule",
                                                    "expand,fuse,schedule",
                                                    "pipeline-O0",
-                                                   "pipeline"};
+                                                   "pipeline",
+                                                   "pipeline-attention"};
   size_t nodes = 0;
   std::set<std::string_view> seen;
   for (uint64_t seed : seeds(350)) {

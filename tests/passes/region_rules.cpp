@@ -80,23 +80,26 @@ std::string check_core(const Node& fusion, NodeClass core_class) {
 
 std::string check_fusion(const Node& fusion) {
   const std::string& kind = fusion.attr("kind").as_string();
-  int contracts = 0, windows = 0, scatters = 0, reduces = 0;
+  int contracts = 0, windows = 0, scatters = 0, reduces = 0, attentions = 0;
   for (const auto& n : fusion.region->nodes) {
     const NodeClass c = classify(n->op);
     if (c == NodeClass::kUnknown || c == NodeClass::kAssign)
       return fmt::format("{} in a region", n->op->name);
     contracts += c == NodeClass::kContract, windows += c == NodeClass::kWindow;
+    attentions += c == NodeClass::kAttention;
     scatters += c == NodeClass::kScatter, reduces += c == NodeClass::kReduce;
   }
   const bool contraction = kind == "contraction", window = kind == "window", scatter = kind == "scatter";
   if (contracts != (contraction ? 1 : 0) || windows != (window ? 1 : 0) || scatters != (scatter ? 1 : 0))
     return fmt::format("{} contractions, {} windows and {} scatters", contracts, windows, scatters);
+  if (attentions != (kind == "attention" ? 1 : 0)) return fmt::format("{} attentions", attentions);
   if (reduces && kind != "rows" && kind != "columns") return "a reduction";
   if (fusion.region->results.empty()) return "no results";
   if (kind == "rows" || kind == "columns") return check_reductions(fusion, kind == "rows");
   if (contraction) return check_core(fusion, NodeClass::kContract);
   if (window) return check_core(fusion, NodeClass::kWindow);
   if (scatter) return fusion.region->results.size() == 1 ? "" : "several results";
+  if (kind == "attention") return "";
   if (kind != "map") return "an unknown kind";
   for (const Value* r : fusion.region->results)
     if (!(r->type.num_elements() == fusion.region->results[0]->type.num_elements()))
