@@ -5,15 +5,22 @@
 namespace graphc::cuda {
 
 Status add_library_calls(const Func& region, const CudaTarget&, LoweredRegion& lowered) {
-  Result<RegionCall> call = cublaslt_call(region);
-  if (!call.ok()) {
-    if (call.error().code != ErrorCode::kUnsupported) return call.error();
-    lowered.not_called.push_back(fmt::format("cublaslt: {}", call.error().message));
-    return ok_status();
+  struct Library {
+    const char* name;
+    Result<RegionCall> (*call)(const Func& region);
+  };
+  for (const Library& library : {Library{"cublaslt", cublaslt_call}, Library{"cudnn", cudnn_call}}) {
+    Result<RegionCall> call = library.call(region);
+    if (!call.ok()) {
+      if (call.error().code != ErrorCode::kUnsupported) return call.error();
+      lowered.not_called.push_back(fmt::format("{}: {}", library.name, call.error().message));
+      continue;
+    }
+    call->first_step = 0;
+    call->last_step = static_cast<int>(lowered.steps.size());
+    lowered.calls.push_back(*std::move(call));
+    break;
   }
-  call->first_step = 0;
-  call->last_step = static_cast<int>(lowered.steps.size());
-  lowered.calls.push_back(*std::move(call));
   return ok_status();
 }
 

@@ -20,4 +20,9 @@ Status add_library_calls(const Func& region, const CudaTarget& target, LoweredRe
 // with the reason.
 Result<RegionCall> cublaslt_call(const Func& region);
 
+// A region of kind "contraction" around one convolution, or a gradient of one, as an operation graph of
+// cuDNN's: spelled as backends/cuda/exec/cudnn_graph.h says, covered as cudnn.cpp says. kUnsupported with the
+// reason.
+Result<RegionCall> cudnn_call(const Func& region);
+
 }  // namespace graphc::cuda
