@@ -12,26 +12,25 @@
 namespace graphc {
 namespace {
 
-constexpr int64_t kAlignment = 64;
 constexpr int kForever = INT_MAX;
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t aligned(int64_t bytes, int64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
 
 Dim bytes_of(const TensorType& t) { return t.num_elements() * static_cast<int64_t>(dtype_size(t.dtype)); }
 
 // Places intervals in the given order, each into the tightest gap between those already placed that are alive
 // at the same time.
-int64_t place(std::vector<Interval>& v, const std::vector<int>& order) {
+int64_t place(std::vector<Interval>& v, const std::vector<int>& order, int64_t alignment) {
   int64_t total = 0;
   std::vector<int> placed;
   std::vector<std::pair<int64_t, int64_t>> taken;
   for (int i : order) {
     Interval& x = v[i];
-    const int64_t size = aligned(x.bytes);
+    const int64_t size = aligned(x.bytes, alignment);
     taken.clear();
     for (int k : placed)
       if (v[k].first <= x.last && x.first <= v[k].last && v[k].bytes > 0)
-        taken.emplace_back(v[k].offset, v[k].offset + aligned(v[k].bytes));
+        taken.emplace_back(v[k].offset, v[k].offset + aligned(v[k].bytes, alignment));
     std::sort(taken.begin(), taken.end());
     int64_t at = 0, best = -1, best_gap = INT64_MAX;
     for (const auto& [lo, hi] : taken) {
@@ -264,10 +263,11 @@ class Planner {
     }
     std::vector<int64_t> change(plan_.steps.size() + 1, 0);
     for (const Interval& i : intervals)
-      change[i.first] += aligned(i.bytes), change[i.last + 1] -= aligned(i.bytes);
+      change[i.first] += aligned(i.bytes, options_.alignment),
+          change[i.last + 1] -= aligned(i.bytes, options_.alignment);
     int64_t live = 0;
     for (int64_t c : change) plan_.live_bytes = std::max(plan_.live_bytes, live += c);
-    plan_.arena_bytes = assign_offsets(intervals);
+    plan_.arena_bytes = assign_offsets(intervals, options_.alignment);
     for (size_t k = 0; k < which.size(); ++k) plan_.buffers[which[k]].offset = intervals[k].offset;
   }
 
@@ -284,12 +284,12 @@ class Planner {
 
 }  // namespace
 
-int64_t assign_offsets(std::vector<Interval>& v) {
+int64_t assign_offsets(std::vector<Interval>& v, int64_t alignment) {
   std::vector<int64_t> change;
   int end = 0;
   for (const Interval& i : v) end = std::max(end, i.last + 1);
   change.assign(end + 1, 0);
-  for (const Interval& i : v) change[i.first] += aligned(i.bytes), change[i.last + 1] -= aligned(i.bytes);
+  for (const Interval& i : v) change[i.first] += aligned(i.bytes, alignment), change[i.last + 1] -= aligned(i.bytes, alignment);
   int64_t live = 0, bound = 0;
   for (int64_t c : change) bound = std::max(bound, live += c);
 
@@ -312,7 +312,7 @@ int64_t assign_offsets(std::vector<Interval>& v) {
   std::vector<Interval> best_offsets;
   for (const auto& o : orders) {
     std::vector<Interval> trial = v;
-    const int64_t total = place(trial, o);
+    const int64_t total = place(trial, o, alignment);
     if (total < best) best = total, best_offsets = std::move(trial);
     if (best <= bound) break;
   }

@@ -32,7 +32,7 @@ struct PlanBuffer {
   Variable* variable = nullptr;       // kVariable
   Dim bytes;                          // of the largest value it holds (they are equal but for their types)
   int first_step = 0, last_step = 0;  // both included; only steps (fusions) count
-  std::optional<int64_t> offset;      // kArena with static sizes: from the arena's start, a multiple of 64
+  std::optional<int64_t> offset;      // kArena with static sizes: from the arena's start, a multiple of the alignment
   bool workspace = false;             // scratch of one step
 };
 
@@ -56,6 +56,7 @@ struct MemoryPlan {
 struct PlanOptions {
   // Scratch a backend wants for a step, in bytes; 0 for none.
   std::function<Dim(const Node& fusion)> workspace_bytes;
+  int64_t alignment = 64;  // of offsets in the arena
   bool in_place = true;  // false: no value shares memory with another one that is alive or was its operand
 };
 
@@ -72,6 +73,6 @@ struct Interval {
   int first = 0, last = 0;
   int64_t offset = 0;  // result
 };
-int64_t assign_offsets(std::vector<Interval>& intervals);
+int64_t assign_offsets(std::vector<Interval>& intervals, int64_t alignment = 64);
 
 }  // namespace graphc

@@ -9,7 +9,7 @@
 namespace graphc {
 namespace {
 
-int64_t align_up(int64_t v) { return (v + kArenaAlign - 1) / kArenaAlign * kArenaAlign; }
+int64_t align_up(int64_t v, int64_t alignment) { return (v + alignment - 1) / alignment * alignment; }
 
 // Sweeps over time with the live items ordered by place; a new one may touch neither neighbour.
 Status check_fixed(std::span<const ArenaItem> items) {
@@ -54,7 +54,7 @@ int64_t live_maximum(std::span<const ArenaItem> items) {
   return most;
 }
 
-ArenaPlan place(std::span<const ArenaItem> items, std::span<const uint32_t> order) {
+ArenaPlan place(std::span<const ArenaItem> items, std::span<const uint32_t> order, int64_t alignment) {
   ArenaPlan plan;
   plan.offsets.assign(items.size(), 0);
   struct Placed {
@@ -63,7 +63,7 @@ ArenaPlan place(std::span<const ArenaItem> items, std::span<const uint32_t> orde
   };
   std::vector<Placed> placed;  // by offset
   const auto insert = [&](uint32_t i, int64_t offset) {
-    const Placed p{offset, offset + align_up(items[i].bytes), items[i].first, items[i].last};
+    const Placed p{offset, align_up(offset + items[i].bytes, alignment), items[i].first, items[i].last};
     placed.insert(std::upper_bound(placed.begin(), placed.end(), p,
                                    [](const Placed& a, const Placed& b) { return a.offset < b.offset; }),
                   p);
@@ -74,7 +74,7 @@ ArenaPlan place(std::span<const ArenaItem> items, std::span<const uint32_t> orde
     if (items[i].offset >= 0) insert(i, items[i].offset);
   for (const uint32_t i : order) {
     if (items[i].offset >= 0 || items[i].bytes == 0) continue;
-    const int64_t need = align_up(items[i].bytes);
+    const int64_t need = align_up(items[i].bytes, alignment);
     int64_t end = 0, best = -1, best_gap = 0;
     for (const Placed& p : placed) {
       if (p.last < items[i].first || p.first > items[i].last) continue;
@@ -89,12 +89,12 @@ ArenaPlan place(std::span<const ArenaItem> items, std::span<const uint32_t> orde
 
 }  // namespace
 
-Result<ArenaPlan> plan_arena(std::span<const ArenaItem> items) {
+Result<ArenaPlan> plan_arena(std::span<const ArenaItem> items, int64_t alignment) {
   int64_t total = 0;
   for (const ArenaItem& a : items) {
     int64_t end = a.offset;
     if (a.bytes < 0 || a.bytes > (int64_t{1} << 61) ||
-        __builtin_add_overflow(total, a.bytes + kArenaAlign, &total) || total > (int64_t{1} << 61) ||
+        __builtin_add_overflow(total, a.bytes + alignment, &total) || total > (int64_t{1} << 61) ||
         (a.offset >= 0 && (__builtin_add_overflow(end, a.bytes, &end) || end > (int64_t{1} << 61))))
       return invalid("the arena's size overflows");
   }
@@ -113,9 +113,9 @@ Result<ArenaPlan> plan_arena(std::span<const ArenaItem> items) {
     };
     std::sort(order.begin(), order.end(),
               [&](uint32_t a, uint32_t b) { return std::pair(key(a), a) < std::pair(key(b), b); });
-    ArenaPlan plan = place(items, order);
+    ArenaPlan plan = place(items, order, alignment);
     if (heuristic == 0 || plan.bytes < best.bytes) best = std::move(plan);
-    if (best.bytes <= live + kArenaAlign) break;
+    if (best.bytes <= live + alignment) break;
   }
   best.live_bytes = live;
   return best;

@@ -26,8 +26,8 @@ struct ArenaPlan {
   int64_t live_bytes = 0;  // the largest sum of bytes alive at one step: no plan can be smaller
 };
 
-// Best fit, in three orders (by size, by size x lifetime, by time), of which the smallest result is kept.
+// `alignment` of offsets and of the arena's size. Best fit, in three orders (by size, by size x lifetime, by time), of which the smallest result is kept.
 // Deterministic. Fixed offsets are kept; two fixed items that overlap in time and place are an error.
-Result<ArenaPlan> plan_arena(std::span<const ArenaItem> items);
+Result<ArenaPlan> plan_arena(std::span<const ArenaItem> items, int64_t alignment = kArenaAlign);
 
 }  // namespace graphc

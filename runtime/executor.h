@@ -54,6 +54,8 @@ class Model {
                                                    const LoadLimits& limits = {},
                                                    const ModelOptions& options = {});
   const Program& program() const { return program_; }
+  // The device it runs on, if that has memory of its own; else null.
+  const DeviceInfo* device_apart() const { return apart_ ? &apart_->info() : nullptr; }
   const std::string& step_label(const Step& step) const;  // of the step, else of its executable
 
  private:

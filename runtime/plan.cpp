@@ -90,7 +90,7 @@ Status Context::PlanBuilder::place_buffers() {
       return invalid(fmt::format("function '{}': buffer {} has {} bytes, what it stands for has {}", f.name,
                                  i, p.bytes, whole));
   }
-  GC_TRY(plan.arena, plan_arena(items));
+  GC_TRY(plan.arena, plan_arena(items, c.apart_ ? kDeviceAlign : kArenaAlign));
   for (size_t k = 0; k < items.size(); ++k) places[item_buffer[k]].offset = plan.arena.offsets[k];
   for (size_t i = 0; i < f.buffers.size(); ++i) {
     const ProgramBuffer& b = f.buffers[i];
@@ -164,10 +164,12 @@ Status Context::PlanBuilder::workspace(const Step& st, const DeviceExec& exec, P
   } else {
     return {};
   }
-  const uint64_t align = st.workspace < 0 && c.apart_ ? kDeviceAlign : static_cast<uint64_t>(kArenaAlign);
-  if (info.workspace_align > align)
-    return unsupported(fmt::format("the executable wants its workspace aligned to {} bytes, it is to {}",
-                                   info.workspace_align, align));
+  // Regions begin at a multiple of this.
+  const uint64_t align = c.apart_ ? kDeviceAlign : static_cast<uint64_t>(kArenaAlign);
+  if (info.workspace_align > align || (info.workspace_align && b->workspace.offset % info.workspace_align != 0))
+    return unsupported(fmt::format("the executable wants its workspace aligned to {} bytes, which the program's "
+                                   "memory plan doesn't do: compile it anew",
+                                   info.workspace_align));
   b->has_workspace = true;
   return {};
 }

@@ -55,7 +55,7 @@ class Trainer {
   Result<TrainResult> run() {
     const Clock::time_point begin = Clock::now();
     if (o_.batch < 1) return invalid("the batch size must be at least 1");
-    GC_TRY(context_, Context::create(model_, "train", variables_, {.max_memory_bytes = o_.max_memory_bytes}));
+    GC_TRY(context_, Context::create(model_, "train", variables_, o_.context));
     GC_TRY(Feed feed, Feed::create(*context_, *data_.train.set));
     feed_.emplace(std::move(feed));
     GC_TRY(metrics_, MetricReader::create(*context_));
@@ -187,7 +187,8 @@ class Trainer {
                        .interactive = o_.interactive,
                        .confusion = false,
                        .interrupted = nullptr,
-                       .max_memory_bytes = o_.max_memory_bytes - context_->memory_bytes()};
+                       .context = o_.context};
+      eval.context.max_memory_bytes -= context_->memory_bytes();
       GC_TRY(const EvalResult v, evaluate(model_, variables_, data_.val, eval));
       result_.val = v.metrics;
       line += "  " + format_metrics(result_.val, "val_");
@@ -304,7 +305,7 @@ Result<EvalResult> evaluate(const std::shared_ptr<const Model>& model,
                             const EvalOptions& options) {
   const Clock::time_point begin = Clock::now();
   GC_TRY(const std::unique_ptr<Context> context,
-         Context::create(model, "eval", variables, {.max_memory_bytes = options.max_memory_bytes}));
+         Context::create(model, "eval", variables, options.context));
   GC_TRY(Feed feed, Feed::create(*context, *data.set));
   GC_TRY(const MetricReader metrics, MetricReader::create(*context));
   EvalResult result;

@@ -35,7 +35,7 @@ struct TrainOptions {
   std::function<void(std::string_view line)> print;  // a line an epoch, without newline; null: silent
   const std::atomic<bool>* interrupted = nullptr;    // set: finish the step, save, return
   std::string resume_command;                        // what to type, for the message after an interruption
-  uint64_t max_memory_bytes = uint64_t{1} << 40;   
+  ContextOptions context;  // memory, synchronisation
   // After every step: total steps so far, loss of the step. For logs and tests.
   std::function<void(int64_t step, double loss)> on_step;
 };
@@ -58,7 +58,7 @@ struct EvalOptions {
   bool interactive = false;
   bool confusion = true;  // count classes if the model is a classifier
   const std::atomic<bool>* interrupted = nullptr;
-  uint64_t max_memory_bytes = uint64_t{1} << 40;
+  ContextOptions context;  // memory, synchronisation
 };
 
 struct EvalResult {

@@ -34,6 +34,7 @@ Result<RegionProgram> region_program(const Func& region, const CudaTarget& targe
   p.blob.backend = "cuda";
   p.blob.target = target.arch;
   p.text = cuda_prelude();
+  if (!p.lowered.checks.empty()) p.text += "\n" + cuda_index_check();
   p.kernels_at = p.text.size() + 1;
   const DimRanges ranges = region.ranges();
   const std::string what = ops_of(region);

@@ -16,7 +16,16 @@ namespace graphc {
 
 std::vector<EmbeddedFile> cuda_texts();
 
-std::string cuda_prelude() { return std::string(cuda_texts().at(0).text); }
+namespace {
+std::string text_of(std::string_view name) {
+  for (const EmbeddedFile& f : cuda_texts())
+    if (f.name == name) return std::string(f.text);
+  return "";
+}
+}  // namespace
+
+std::string cuda_prelude() { return text_of("prelude.cuh"); }
+std::string cuda_index_check() { return text_of("check_index.cuh"); }
 
 namespace cuda {
 namespace {

@@ -35,5 +35,7 @@ Result<CudaKernel> emit_cuda(const Kernel& kernel, const DimRanges& ranges = {},
 
 // The text before all kernels (prelude.cuh).
 std::string cuda_prelude();
+// The kernel that checks the bounds of indices (check_index.cuh), for programs that have some.
+std::string cuda_index_check();
 
 }  // namespace graphc

@@ -91,7 +91,7 @@ Result<Run> run_on_cpu(const Module& source, int opt_level, const std::vector<Ho
   const std::unique_ptr<Module> m = clone(source);
   PassManager passes = build_pipeline({.opt_level = opt_level});
   GC_CHECK(passes.run(*m));
-  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends("cpu", nullptr));
+  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends(Target{"cpu", ""}, nullptr));
   LoweringOptions options;  // no fallback: the cpu has to take everything
   options.names = {{"Net", "infer"}};
   GC_TRY(Lowered lowered, lower(*m, options, *compilers));

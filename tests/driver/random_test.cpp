@@ -43,7 +43,7 @@ Result<Outcome> run_on_cpu(const RandomGraph& g, int opt_level, int threads) {
   PassManager passes = build_pipeline({.opt_level = opt_level});
   passes.options.verify_each = true;
   GC_CHECK(passes.run(*m));
-  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends("cpu", nullptr));
+  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends(Target{"cpu", ""}, nullptr));
   LoweringOptions options;  // no fallback: the cpu has to take everything
   options.names = {{m->funcs[0]->name, "f"}};
   GC_TRY(Lowered lowered, lower(*m, options, *compilers));

@@ -49,9 +49,10 @@ Status run(const Options& o, const Opener& opener) {
     GC_TRY(const Session again, opener.open(o.model, functions));
     warm_compile = again.compile_seconds;
   }
+  ContextOptions options = s.context;
+  options.profile = o.profile;
   GC_TRY(const std::unique_ptr<Context> context,
-         Context::create(s.model, o.train ? "train" : "infer", s.variables,
-                         {.max_memory_bytes = s.max_memory, .profile = o.profile}));
+         Context::create(s.model, o.train ? "train" : "infer", s.variables, options));
   GC_CHECK(set_inputs(*context, s, o.inputs, o.model.seed));
   for (int i = 0; i < std::max(1, o.warmup); ++i) GC_CHECK(context->run());
   std::vector<double> ms;
@@ -67,12 +68,15 @@ Status run(const Options& o, const Opener& opener) {
   const std::span<const int64_t> symbols = context->symbols();
   GC_TRY(const int64_t flops, f.flops.eval(symbols));
   GC_TRY(const int64_t bytes, f.bytes.eval(symbols));
-  const Peak peak = measure_peak(*s.pool);
+  // A card has a peak of its own, which nobody has measured here.
+  const DeviceInfo* card = s.model->device_apart();
+  const Peak peak = card ? Peak{} : measure_peak(*s.pool);
   const uint64_t memory = context->memory_bytes() + s.variables->bytes();
   const double rate = static_cast<double>(flops) / (median * 1e-3),
                traffic = static_cast<double>(bytes) / (median * 1e-3);
   const std::string machine =
-      fmt::format("{} ({})", host_cpu_name(), host_features().avx512() ? "AVX-512" : "AVX2");
+      card ? fmt::format("{} ({})", card->name, card->arch)
+           : fmt::format("{} ({})", host_cpu_name(), host_features().avx512() ? "AVX-512" : "AVX2");
   if (o.json) {
     nlohmann::ordered_json j;
     j["median_ms"] = median;
@@ -86,8 +90,10 @@ Status run(const Options& o, const Opener& opener) {
     j["bytes"] = bytes;
     j["flops_per_second"] = rate;
     j["bytes_per_second"] = traffic;
-    j["peak_flops_per_second"] = peak.flops;
-    j["share_of_peak"] = rate / peak.flops;
+    if (!card) {
+      j["peak_flops_per_second"] = peak.flops;
+      j["share_of_peak"] = rate / peak.flops;
+    }
     j["peak_memory_bytes"] = memory;
     j["machine"] = machine;
     fmt::print("{}\n", j.dump(2));
@@ -95,11 +101,9 @@ Status run(const Options& o, const Opener& opener) {
   }
   fmt::print("median {:.4g} ms  (p10 {:.4g}, p90 {:.4g}; {} runs, {} threads)\n", median, p10, p90, ms.size(),
              s.pool->threads());
-  fmt::print(
-      "{:.4g} GFLOP, {:.4g} GFLOP/s, {:.0f} % of this machine's f32 peak of {:.4g}; {:.4g} GB/s between "
-      "steps\n",
-      static_cast<double>(flops) * 1e-9, rate * 1e-9, 100 * rate / peak.flops, peak.flops * 1e-9,
-      traffic * 1e-9);
+  fmt::print("{:.4g} GFLOP, {:.4g} GFLOP/s, ", static_cast<double>(flops) * 1e-9, rate * 1e-9);
+  if (!card) fmt::print("{:.0f} % of this machine's f32 peak of {:.4g}; ", 100 * rate / peak.flops, peak.flops * 1e-9);
+  fmt::print("{:.4g} GB/s between steps\n", traffic * 1e-9);
   fmt::print("memory {}", bytes_text(static_cast<double>(memory)));
   if (text) fmt::print(", compiled in {:.3f} s (again: {:.3f} s)", s.compile_seconds, warm_compile);
   fmt::print("\n{}\n", machine);

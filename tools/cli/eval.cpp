@@ -53,7 +53,7 @@ Status run(const Options& o, const Opener& opener) {
   e.batch = o.batch;
   e.interactive = on_terminal();
   e.interrupted = &InterruptGuard::flag();
-  e.max_memory_bytes = s.max_memory;
+  e.context = s.context;
   GC_TRY(const EvalResult r, evaluate(s.model, s.variables, data, e));
   const std::vector<std::string>& classes = data.set->classes();
   if (o.json) {

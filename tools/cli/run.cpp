@@ -50,7 +50,7 @@ Status write(const std::string& path, const TensorRef& t) {
 Status run(const Options& o, const Opener& opener) {
   GC_TRY(const Session s, opener.open(o.model, {.infer = true}));
   GC_TRY(const std::unique_ptr<Context> context,
-         Context::create(s.model, "infer", s.variables, {.max_memory_bytes = s.max_memory}));
+         Context::create(s.model, "infer", s.variables, s.context));
   const Function& f = context->function();
   std::vector<std::string> names;
   for (const TensorSpec& t : f.outputs) names.push_back(t.name);

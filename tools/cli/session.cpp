@@ -47,7 +47,9 @@ void add_session_options(Command& command, ModelArgs& a) {
               "where names or layouts differ: lines THEIRS = OURS [transpose]", "FILE")
       .option("--threads", a.threads, "threads; 0: one a CPU", 0, 1024)
       .option("--seed", a.seed, "of initial values, dropout and the data's order")
-      .option("--max-memory", a.max_memory, "refuse to use more: 2GiB, 512MiB", "SIZE");
+      .option("--max-memory", a.max_memory, "refuse to use more: 2GiB, 512MiB", "SIZE")
+      .option("--device", a.device, "which of several cards: cuda:1", "CARD")
+      .flag("--sync", a.sync, "wait after every step, so that an error of a card names its step");
 }
 
 Result<uint64_t> parse_bytes(const std::string& text) {
@@ -61,6 +63,18 @@ Result<uint64_t> parse_bytes(const std::string& text) {
   if (ec != std::errc() || value <= 0 || unit.size() > 1 || (!unit.empty() && power == 0))
     return Error{ErrorCode::kUsage, fmt::format("'{}' is no size; write for instance 2GiB or 512MiB", text)};
   return static_cast<uint64_t>(value * static_cast<double>(uint64_t{1} << (10 * power)));
+}
+
+Result<ModelOptions> parse_device(const std::string& text) {
+  ModelOptions out;
+  if (text.empty()) return out;
+  const size_t colon = text.find(':');
+  const std::string number = colon == std::string::npos ? "" : text.substr(colon + 1);
+  const bool digits = !number.empty() && std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (text.substr(0, colon) != "cuda" || (colon != std::string::npos && !digits))
+    return Error{ErrorCode::kUsage, fmt::format("'{}' is no device; write for instance cuda:0 (graphc devices lists them)", text)};
+  if (digits) out.devices["cuda"] = number;
+  return out;
 }
 
 Status check_weights_map(const ModelArgs& a) {
@@ -88,7 +102,7 @@ Result<Session> open_artefact(const ModelArgs& a, const FunctionSet& functions, 
 
 Status start_session(Session& s, Program program, const ModelArgs& a, Backends backends) {
   if (!a.max_memory.empty()) {
-    GC_TRY(s.max_memory, parse_bytes(a.max_memory));
+    GC_TRY(s.context.max_memory_bytes, parse_bytes(a.max_memory));
   }
   for (const auto& [key, text] : program.meta.provenance) {
     int64_t value = 0;
@@ -99,9 +113,11 @@ Status start_session(Session& s, Program program, const ModelArgs& a, Backends b
   }
   s.pool = std::make_unique<ThreadPool>(a.threads);
   GC_TRY(const std::unique_ptr<BackendRegistry> registry, backends(s.pool.get()));
-  GC_TRY(s.model, Model::create(std::move(program), *registry));
+  s.context.sync = a.sync;
+  GC_TRY(const ModelOptions options, parse_device(a.device));
+  GC_TRY(s.model, Model::create(std::move(program), *registry, options));
   GC_TRY(s.variables, Variables::create(
-                          s.model, {.seed = a.seed, .pool = s.pool.get(), .max_memory_bytes = s.max_memory}));
+                          s.model, {.seed = a.seed, .pool = s.pool.get(), .max_memory_bytes = s.context.max_memory_bytes}));
   return {};
 }
 

@@ -23,7 +23,8 @@ struct ModelArgs {
   std::string file;  // .graph or .gcx
   std::vector<std::string> set;
   std::string weights, weights_map;
-  std::string max_memory;
+  std::string max_memory, device;
+  bool sync = false;
   int threads = 0;
   uint64_t seed = 0;
   // of text only
@@ -41,7 +42,7 @@ struct Session {
   std::map<std::string, int64_t> sizes;     // --set of an artefact: sizes for inputs that are made up
   std::map<std::string, int64_t> settings;  // `set epochs = 3` and `set batch = 32` of the training recipe
   double compile_seconds = 0;               // 0 for an artefact
-  uint64_t max_memory = uint64_t{1} << 40;
+  ContextOptions context;                   // --max-memory, --sync
 };
 
 // How a program opens what its user names.
@@ -53,7 +54,7 @@ struct Opener {
   std::string (*model_file)(const std::string& name);
 };
 
-// Declares --weights, --threads, --seed, --max-memory, which every Opener has.
+// Declares --weights, --threads, --seed, --max-memory, --device, --sync, which every Opener has.
 void add_session_options(Command& command, ModelArgs& args);
 
 using Backends = Result<std::unique_ptr<BackendRegistry>> (*)(ThreadPool* pool);
@@ -64,6 +65,9 @@ Status start_session(Session& s, Program program, const ModelArgs& args, Backend
 
 // --weights-map without --weights is a mistake.
 Status check_weights_map(const ModelArgs& args);
+
+// "cuda:1" as Model takes it.
+Result<ModelOptions> parse_device(const std::string& text);
 
 // "2GiB", "512M", "1000000"
 Result<uint64_t> parse_bytes(const std::string& text);

@@ -53,7 +53,7 @@ Status run(const Options& o, const Opener& opener) {
   };
   t.interrupted = &InterruptGuard::flag();
   t.resume_command = command_line() + (o.resume ? "" : " --resume");
-  t.max_memory_bytes = s.max_memory;
+  t.context = s.context;
   GC_TRY(const TrainResult r, train(s.model, s.variables, data, t));
   if (r.interrupted) return Error{ErrorCode::kCancelled, ""};  // the trainer has said so
   if (!o.checkpoint.empty()) fmt::print("weights: {}/last.safetensors\n", o.checkpoint);

@@ -8,6 +8,9 @@
 #include <cstdlib>
 
 #include "backends/cpu/exec/backend.h"
+#if GRAPHC_HAS_CUDA
+#include "backends/cuda/backend.h"
+#endif
 #include "backends/reference/reference.h"
 
 namespace graphc {
@@ -57,16 +60,20 @@ Result<std::string> find_cpu_compiler() {
 Result<std::unique_ptr<BackendRegistry>> execution_backends(ThreadPool* pool) {
   auto registry = std::make_unique<BackendRegistry>(HostOptions{.pool = pool});
   GC_CHECK(registry->add(cpu_execution_backend()));
+#if GRAPHC_HAS_CUDA
+  GC_CHECK(registry->add(cuda_backend()));
+#endif
   GC_CHECK(registry->add(reference_backend()));
   return registry;
 }
 
-Result<std::unique_ptr<BackendRegistry>> compiler_backends(const std::string& target, ThreadPool* pool) {
-  if (target != "cpu" && target != "reference")
-    return invalid(fmt::format("there is no target '{}'; there are: cpu, reference", target));
+Result<std::unique_ptr<BackendRegistry>> compiler_backends(const Target& target, ThreadPool* pool) {
   auto registry = std::make_unique<BackendRegistry>(HostOptions{.pool = pool});
   GC_CHECK(registry->add(reference_backend()));
-  if (target == "cpu") {
+#if GRAPHC_HAS_CUDA
+  if (target.backend == "cuda") GC_CHECK(registry->add(cuda_backend()));
+#endif
+  if (target.backend == "cpu") {
     static const Result<const gc_plugin_api*> api = load_cpu_compiler();
     if (!api.ok()) return api.error();
     GC_CHECK(registry->add(*api));

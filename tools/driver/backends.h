@@ -10,14 +10,15 @@
 #include <string>
 
 #include "backends/registry.h"
+#include "tools/driver/target.h"
 
 namespace graphc {
 
-// Backends that load and execute: cpu, reference.
+// Backends that load and execute: cpu, cuda, reference.
 Result<std::unique_ptr<BackendRegistry>> execution_backends(ThreadPool* pool);
 
 // Backends that compile for `target` (and the reference as the fallback).
-Result<std::unique_ptr<BackendRegistry>> compiler_backends(const std::string& target, ThreadPool* pool);
+Result<std::unique_ptr<BackendRegistry>> compiler_backends(const Target& target, ThreadPool* pool);
 
 // Whether the cpu's compiler half is there, and where; the error says what was looked for.
 Result<std::string> find_cpu_compiler();

@@ -9,6 +9,7 @@
 #include "runtime/version.h"
 #include "runtime/weights.h"
 #include "tools/driver/backends.h"
+#include "tools/driver/target.h"
 
 namespace graphc {
 
@@ -65,6 +66,7 @@ Result<CompiledModel> compile_file(const std::string& path, const CompileOptions
 }
 
 Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& options) {
+  GC_TRY(const Target target, Target::parse(options.target));
   CompiledModel out;
   out.model = source.model;
   out.train = std::move(source.train);
@@ -72,25 +74,27 @@ Result<CompiledModel> compile_model(ModelSource source, const CompileOptions& op
   out.module = std::move(source.module);
   GC_CHECK(run_pipeline(*out.module, out.model, options, &out.timings));
 
-  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends(options.target, nullptr));
+  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends(target, nullptr));
   LoweringOptions lower_options;
-  lower_options.target = options.target;
-  lower_options.fallback = options.strict ? "" : "reference";
+  lower_options.target = target.backend;
+  lower_options.device = target.device;
+  // The reference works on the host's memory, which a card doesn't share.
+  lower_options.fallback = options.strict || target.backend == "cuda" ? "" : "reference";
   lower_options.threads = options.threads;
   for (const Part& p : parts_of(out.model, options.functions))
     lower_options.names.emplace_back(p.func, p.name);
   GC_TRY(out.lowered, lower(*out.module, lower_options, *compilers));
   for (const LoweredExec& e : out.lowered.execs)
-    if (e.backend != options.target)
+    if (e.backend != target.backend)
       out.warnings +=
           fmt::format("warning: {}: runs on the slow {} backend, because {} can't compile it: {}\n", e.label,
-                      e.backend, options.target, e.rejection);
+                      e.backend, target.backend, e.rejection);
 
   Program& p = out.lowered.program;
   p.meta.graphc_version = kGraphcVersion;
-  p.meta.target = options.target;
+  p.meta.target = target.to_string();
   p.meta.flags = flags_of(options);
-  if (options.target == "cpu") {
+  if (target.backend == "cpu") {
     const CpuFeatures& features = host_features();
     for (int i = 0; i < kNumCpuFeatures; ++i)
       if (const auto f = static_cast<CpuFeature>(i); features.has(f))

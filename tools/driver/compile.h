@@ -18,7 +18,7 @@
 namespace graphc {
 
 struct CompileOptions {
-  std::string target = "cpu";
+  std::string target = "cpu";  // as Target::parse takes it
   std::string model;
   FunctionSet functions;
   std::map<std::string, std::string> set;

@@ -57,6 +57,7 @@ struct Compiled {
   std::string backend;
   std::string rejection;
   uint64_t workspace_bytes = 0;
+  uint32_t workspace_align = 0;
 };
 
 // Offers the fusion to the target and compiles it there, or on the fallback.
@@ -80,6 +81,7 @@ Result<Compiled> compile_one(const std::vector<std::byte>& ir, Device& target, D
   GC_TRY(DeviceExec exec, device.compile(graph, options));
   GC_TRY(const gc_exec_info info, exec.info());
   out.workspace_bytes = info.workspace_bytes;
+  out.workspace_align = info.workspace_align;
   GC_TRY(out.blob, exec.save());
   out.backend = device.backend();
   return out;
@@ -170,7 +172,7 @@ class Lowering {
   }
 
   Status compile_all() {
-    GC_TRY(const std::shared_ptr<Device> target, compilers_.device(options_.target));
+    GC_TRY(const std::shared_ptr<Device> target, compilers_.device(options_.target, options_.device));
     std::shared_ptr<Device> fallback;
     if (!options_.fallback.empty() && options_.fallback != options_.target) {
       GC_TRY(fallback, compilers_.device(options_.fallback));
@@ -196,6 +198,7 @@ class Lowering {
       e.backend = c.backend;
       e.rejection = c.rejection;
       e.workspace_bytes = c.workspace_bytes;
+      alignment_ = std::max<int64_t>(alignment_, c.workspace_align);
       out_.program.execs.push_back({c.backend, out_.program.own(std::move(c.blob)), e.label});
     }
     return {};
@@ -215,6 +218,7 @@ class Lowering {
     plan_options.workspace_bytes = [&](const Node& n) {
       return Dim(static_cast<int64_t>(out_.execs[exec_of_.at(&n)].workspace_bytes));
     };
+    plan_options.alignment = alignment_;
     GC_TRY(MemoryPlan plan, plan_memory(f, plan_options));
     Function out;
     out.name = name;
@@ -285,6 +289,7 @@ class Lowering {
   std::unordered_map<const Variable*, uint32_t> variable_index_;
   std::unordered_map<std::string, size_t> by_ir_;
   std::unordered_map<const Node*, size_t> exec_of_;
+  int64_t alignment_ = PlanOptions().alignment;  // what the executables ask for
 };
 
 }  // namespace

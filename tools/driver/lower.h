@@ -21,7 +21,8 @@
 namespace graphc {
 
 struct LoweringOptions {
-  std::string target = "cpu";
+  std::string target = "cpu";  // a backend
+  std::string device;          // of the target; "": its first
   std::string fallback;  // backend for what the target rejects; empty: a rejection is an error
   std::vector<std::pair<std::string, std::string>> names;  // module function -> program function, in order
   Device::Options backend_options;

@@ -19,11 +19,12 @@ struct Options {
 
 Result<std::string> emitted(const Options& o, const CompiledModel& m) {
   if (o.emit == "core") return print(*m.module, {});
-  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends(o.model.target, nullptr));
-  GC_TRY(const std::shared_ptr<Device> device, compilers->device(o.model.target));
+  GC_TRY(const Target target, Target::parse(o.model.target));
+  GC_TRY(const std::unique_ptr<BackendRegistry> compilers, compiler_backends(target, nullptr));
+  GC_TRY(const std::shared_ptr<Device> device, compilers->device(target.backend, target.device));
   std::string text;
   for (const LoweredExec& e : m.lowered.execs) {
-    if (e.backend != o.model.target) continue;
+    if (e.backend != target.backend) continue;
     gc_graph g{};
     g.struct_size = sizeof g;
     g.ir = {e.ir.data(), e.ir.size()};
@@ -74,7 +75,7 @@ void add_compile(CommandLine& program) {
       .option("--weights-map", o->model.weights_map,
               "where names or layouts differ: lines THEIRS = OURS [transpose]", "FILE")
       .flag("--train", o->train, "with the training and evaluation functions")
-      .option("--emit", o->emit, "print what is made instead: core, loops, llvm or asm", "FORM")
+      .option("--emit", o->emit, "print what is made instead: core, loops; cpu: llvm, asm; cuda: cuda, ptx", "FORM")
       .example("compile examples/mlp.graph -o mlp.gcx")
       .action([o] { return run(*o); });
 }

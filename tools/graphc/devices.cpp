@@ -74,7 +74,6 @@ void add_devices(CommandLine& program) {
   program.command("devices", "the backends of this program and their devices")
       .option("--profile", *profile, "print the profile of a CUDA card, for --target cuda:./card.txt", "CARD")
       .example("devices")
-      .example("devices --profile 0 > card.txt")
       .action([profile] { return profile->empty() ? run() : print_profile(*profile); });
 }
 

@@ -10,7 +10,7 @@ namespace graphc::cli {
 
 void add_compile_options(Command& command, ModelArgs& a, const std::string& file) {
   command.positional("FILE", a.file, file)
-      .option("--target", a.target, "backend: cpu or reference", "NAME")
+      .option("--target", a.target, "cpu, reference, cuda (this machine's card) or cuda:CARD (h200, sm_90a, ./card.txt)", "NAME")
       .option("--model", a.model, "which model, if the file has several", "NAME")
       .option("--set", a.set, "NAME=VALUE: a size, a constant, a setting of the recipe", "NAME=VALUE")
       .option("-O,--opt-level", a.opt_level, "0: as written, 2: fused", 0, 2)

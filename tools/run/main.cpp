@@ -3,6 +3,9 @@
 //   graphc-run net.gcx --input image=x.npy --output out
 //   graphc-run train net.gcx --data idx:DIR --checkpoint ck
 #include "backends/cpu/exec/backend.h"
+#if GRAPHC_HAS_CUDA
+#include "backends/cuda/exec/backend.h"
+#endif
 #include "tools/cli/describe.h"
 #include "tools/cli/session.h"
 
@@ -12,6 +15,9 @@ namespace {
 Result<std::unique_ptr<BackendRegistry>> backends(ThreadPool* pool) {
   auto registry = std::make_unique<BackendRegistry>(HostOptions{.pool = pool});
   GC_CHECK(registry->add(cpu_execution_backend()));
+#if GRAPHC_HAS_CUDA
+  GC_CHECK(registry->add(cuda_execution_backend()));
+#endif
   return registry;
 }
 
