@@ -1,6 +1,7 @@
 // The plainest schedule: one thread per element of a shape, neighbours in memory by neighbouring threads.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 
 #include "backends/cuda/targets.h"
@@ -37,6 +38,40 @@ inline void share_of_block(RegionBuilder& b, LoopSpec spec, std::string_view var
   if (n && *n <= share) return b.loop(spec, var, 0, total, body);
   const std::optional<Dim> limit = n && *n % share == 0 ? std::nullopt : std::optional<Dim>(total);
   b.loop(spec, var, p * share, (p + 1) * share, body, limit);
+}
+
+// A value of type i64 under a name, kept within 0..last: the emitter then knows that index arithmetic with it
+// fits into 32 bits, and nothing out of bounds is touched whatever the data.
+inline Dim let_within(RegionBuilder& b, std::string_view name, const Expr& value, const Dim& last) {
+  const Expr hi = last.is_constant() ? Expr::int_constant(last.constant(), DType::kI64) : Expr::index(last);
+  const Dim d = b.k().let_index(name, maximum(minimum(value, hi), Expr::int_constant(0, DType::kI64)));
+  if (const auto s = d.as_symbol()) b.ranges().set(*s, 0, last);
+  return d;
+}
+
+// delinearize, every coordinate under a name of its own: no quotient is written out twice, and what is known
+// of a coordinate is its axis' size.
+inline Coords split_index(RegionBuilder& b, const Shape& shape, const Dim& linear) {
+  Coords at(shape.size(), Dim(0));
+  if (std::ranges::any_of(shape, [](const Dim& d) { return d.is_constant(0); })) return at;
+  size_t first = 0;
+  while (first < shape.size() && shape[first].is_constant(1)) ++first;
+  const auto named = [&](const Dim& d, const Dim& size) {
+    const Dim s = b.simplify(d);
+    return s.is_constant() || s.as_symbol() ? s : let_within(b, "at", Expr::index(s), b.simplify(size - 1));
+  };
+  Dim rest = linear;
+  for (size_t a = shape.size(); a-- > first;) {
+    if (shape[a].is_constant(1)) continue;
+    if (a == first) {
+      at[a] = named(rest, shape[a]);
+      break;
+    }
+    const Dim q = named(floordiv(rest, shape[a]), product(shape, first, a));
+    at[a] = named(rest - q * shape[a], shape[a]);
+    rest = q;
+  }
+  return at;
 }
 
 // d, unless it is known to be >= 0, joins the guards.

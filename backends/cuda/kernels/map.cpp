@@ -130,7 +130,7 @@ class MapTemplate {
     const Dim blocks = rest_ ? ceildiv(length, share * w) : ceildiv(vectors, share);
     b.loop(parallel(), "p", 0, blocks, [&](Dim p) {
       share_of_block(b, thread(threads, unroll), "e", p, share, vectors, [&](Dim e) {
-        const Coords at = delinearize(shape, e, b.ranges());
+        const Coords at = split_index(b, shape, e);
         lanes(b, w, [&](Dim l) {
           Coords own = at;
           own[inner_] = own[inner_] * w + l;

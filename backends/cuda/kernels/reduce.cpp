@@ -8,7 +8,8 @@
 namespace graphc::cuda {
 namespace {
 
-constexpr int kRegisters = 64;            // of a thread, for elements that later passes read again
+constexpr int kRegisters =
+    64;  // of a thread, for elements that later passes read again; half as many in large blocks
 constexpr int64_t kPartBytes = 40 << 10;  // of shared memory, for partial sums of columns
 
 int next_power(int64_t n) {
@@ -74,6 +75,10 @@ void plan_rows(const ReduceForm& f, const CudaTarget& target, const Trial& trial
   const auto rows = product(f.kept_sizes).as_constant(), length = p.length.as_constant();
   const int64_t elements = length ? *length * p.width : 0;
   const int64_t sm = std::max<int64_t>(1, target.multiprocessors);
+  // the longest a row can be
+  std::optional<int64_t> bound = length;
+  if (!bound)
+    if (const auto hi = f.region->ranges().upper(p.length)) bound = hi->as_constant();
   p.unroll = f.cost > 40 ? 1 : f.jobs.size() > 2 ? 2 : 4;
   if (length && elements <= 4) {
     p.schedule = ReduceSchedule::kThread;
@@ -95,13 +100,15 @@ void plan_rows(const ReduceForm& f, const CudaTarget& target, const Trial& trial
       while (p.groups > 1 && p.groups * p.threads > 64 && *rows < p.groups * sm) p.groups /= 2;
   } else {
     p.schedule = ReduceSchedule::kBlock;
-    p.threads = !length ? 256 : std::clamp(next_power(*length / 4), 128, 1024);
+    p.threads = length  ? std::clamp(next_power(*length / 4), 128, 512)
+                : bound ? std::clamp(next_power(*bound / 8), 128, 512)
+                        : 256;
   }
-  if (!length || *length == 0) return;
-  const int64_t slots = (*length + p.threads - 1) / p.threads;
+  if (!bound || *bound <= 0) return;
+  const int64_t slots = (*bound - 1) / p.threads + 1;
   p.unroll = static_cast<int>(std::min<int64_t>(p.unroll, next_power(slots)));
   if (trial.repeated.empty()) return;
-  const int64_t most = kRegisters / (slots * p.width);
+  const int64_t most = (p.threads > 256 ? kRegisters / 2 : kRegisters) / (slots * p.width);
   for (const auto& k : trial.repeated)
     if (static_cast<int64_t>(p.keep.size()) < most) p.keep.push_back(k);
   if (!p.keep.empty()) p.slots = static_cast<int>(slots);

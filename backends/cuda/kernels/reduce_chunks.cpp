@@ -108,7 +108,7 @@ class Chunks {
     RegionBuilder& b = k.b;
     Coords vars(f_.groups.size(), Dim(0));
     const auto row = [&](const Dim& p, const Dim& r) {
-      set_vars(f_, f_.kept, delinearize(f_.kept_sizes, r, b.ranges()), vars);
+      set_vars(f_, f_.kept, split_index(b, f_.kept_sizes, r), vars);
       bind_sums(k, level);
       const auto known = p_.length.as_constant();
       const std::optional<Dim> limit =
@@ -117,7 +117,7 @@ class Chunks {
           "s", ops(jobs), thread(p_.threads, p_.unroll), "e", p * p_.chunk, (p + 1) * p_.chunk,
           [&](Dim e) {
             const auto one = [&](const Dim& l) {
-              Coords at = delinearize(p_.reduced, e, b.ranges());
+              Coords at = split_index(b, p_.reduced, e);
               if (!at.empty()) at.back() = at.back() * p_.width + l;
               set_vars(f_, f_.reduced, at, vars);
               std::vector<Expr> out;
@@ -215,7 +215,7 @@ class Chunks {
             return;
           }
           Coords vars(f_.groups.size(), Dim(0));
-          set_vars(f_, f_.kept, delinearize(f_.kept_sizes, row, b.ranges()), vars);
+          set_vars(f_, f_.kept, split_index(b, f_.kept_sizes, row), vars);
           const Coords at = f_.coords(b.ranges(), vars);
           bind_sums(k, level);
           for (size_t i = 0; i < jobs.size(); ++i)
@@ -247,7 +247,7 @@ class Chunks {
     const int threads = element_threads({total}, target_);
     b.loop(parallel(), "p", 0, ceildiv(total, threads), [&](Dim p) {
       share_of_block(b, thread(threads), "e", p, threads, total, [&](Dim e) {
-        const Coords at = delinearize(sizes, e, b.ranges());
+        const Coords at = split_index(b, sizes, e);
         lanes(b, p_.width, [&](Dim l) {
           Coords own = at, vars;
           if (!own.empty()) own.back() = own.back() * p_.width + l;
@@ -267,7 +267,7 @@ class Chunks {
     b.loop(parallel(), "p", 0, ceildiv(rows_, threads), [&](Dim p) {
       share_of_block(b, thread(threads), "e", p, threads, rows_, [&](Dim e) {
         Coords vars(f_.groups.size(), Dim(0));
-        set_vars(f_, f_.kept, delinearize(f_.kept_sizes, e, b.ranges()), vars);
+        set_vars(f_, f_.kept, split_index(b, f_.kept_sizes, e), vars);
         bind_sums(k, f_.levels);
         k.reader.write(f_.row_results, f_.coords(b.ranges(), vars));
       });

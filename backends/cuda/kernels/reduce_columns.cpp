@@ -48,7 +48,7 @@ void ColumnBlock::for_blocks(const std::function<void()>& block) {
   };
   const Dim rows = product(outer);
   if (rows.is_constant(1)) return inner(Coords(outer.size(), Dim(0)));
-  b_.loop(parallel(), "o", 0, rows, [&](Dim o) { inner(delinearize(outer, o, b_.ranges())); });
+  b_.loop(parallel(), "o", 0, rows, [&](Dim o) { inner(split_index(b_, outer, o)); });
 }
 
 void ColumnBlock::declare(const std::vector<ReduceJob>& jobs) {
@@ -74,9 +74,7 @@ void ColumnBlock::lanes(const Dim& tx, const std::function<void()>& body) {
   b_.k().if_then(guards, [&] { b_.scoped(all); });
 }
 
-void ColumnBlock::row(const Dim& i) {
-  set_vars(f_, f_.reduced, delinearize(f_.reduced_sizes, i, b_.ranges()), vars_);
-}
+void ColumnBlock::row(const Dim& i) { set_vars(f_, f_.reduced, split_index(b_, f_.reduced_sizes, i), vars_); }
 
 void ColumnBlock::reduce(const std::vector<size_t>& jobs, const Dim& begin, const std::optional<Dim>& count,
                          const std::function<void()>& before) {

@@ -63,7 +63,7 @@ class RowsKernel {
 
  private:
   void set_row(const Dim& r) {
-    set_vars(f_, f_.kept, delinearize(f_.kept_sizes, r, b_.ranges()), vars_);
+    set_vars(f_, f_.kept, split_index(b_, f_.kept_sizes, r), vars_);
     for (int g : f_.reduced) vars_[static_cast<size_t>(g)] = 0;
   }
 
@@ -95,7 +95,7 @@ class RowsKernel {
   }
 
   void position(const Dim& access, const Dim& lane) {
-    Coords at = delinearize(p_.reduced, access, b_.ranges());
+    Coords at = split_index(b_, p_.reduced, access);
     if (!at.empty()) at.back() = at.back() * p_.width + lane;
     set_vars(f_, f_.reduced, at, vars_);
   }
@@ -237,7 +237,7 @@ Result<KernelStep> reduce_by_thread(const ReduceForm& f, const ReducePlan& p, co
   const auto known = length.as_constant();
   const LoopSpec spec = known && *known <= 16 ? unrolled() : serial();
   const auto reduced_at = [&](const Dim& i) {
-    set_vars(f, f.reduced, delinearize(f.reduced_sizes, i, b.ranges()), vars);
+    set_vars(f, f.reduced, split_index(b, f.reduced_sizes, i), vars);
     return f.coords(b.ranges(), vars);
   };
   const auto row = [&] {
@@ -275,7 +275,7 @@ Result<KernelStep> reduce_by_thread(const ReduceForm& f, const ReducePlan& p, co
   const int threads = element_threads({total}, target);
   b.loop(parallel(), "p", 0, ceildiv(total, threads), [&](Dim p0) {
     share_of_block(b, thread(threads), "e", p0, threads, total, [&](Dim e) {
-      const Coords at = delinearize(kept, e, b.ranges());
+      const Coords at = split_index(b, kept, e);
       lanes(b, w, [&](Dim l) {
         Coords own = at;
         if (!own.empty()) own.back() = own.back() * w + l;

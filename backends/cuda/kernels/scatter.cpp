@@ -201,10 +201,11 @@ class ScatterTemplate {
         b.loop(
             serial(), "i", 0, kChunk,
             [&](Dim i) {
-              const Dim mine = b.k().let_index("mine", cast(digit.load({i}), DType::kI64));
+              const Dim mine = let_within(b, "mine", cast(digit.load({i}), DType::kI64), kDigits - 1);
               b.k().if_then({mine - d, d - mine}, [&] {
                 b.scoped([&] {
-                  const Dim t = b.simplify(c * kChunk + i), to = b.k().let_index("to", place.load({0}));
+                  const Dim t = b.simplify(c * kChunk + i),
+                            to = let_within(b, "to", place.load({0}), count_ - 1);
                   b.k().store(b.workspace(first + 1), {to}, key(b, pass, t));
                   b.k().store(b.workspace(first + 2), {to},
                               pass == 0 ? Expr::index(t) : b.workspace(1).load({t}));
@@ -230,7 +231,8 @@ class ScatterTemplate {
       b.k().store(range, {0}, Expr::int_constant(0, DType::kI64));
       b.k().store(range, {1}, Expr::index(count_));
       b.loop(serial(), "step", 0, steps, [&](Dim) {
-        const Dim lo = b.k().let_index("lo", range.load({0})), hi = b.k().let_index("hi", range.load({1}));
+        const Dim lo = let_within(b, "lo", range.load({0}), count_);
+        const Dim hi = let_within(b, "hi", range.load({1}), count_);
         b.k().if_then({hi - lo - 1}, [&] {
           const Dim mid = b.k().let_index(
               "mid", binary(ScalarOp::kShr, Expr::index(lo + hi), Expr::int_constant(1, DType::kI64)));
@@ -307,12 +309,12 @@ class ScatterTemplate {
     const int threads = element_threads(space, options_.target);
     b.loop(parallel(), "p", 0, ceildiv(total, threads), [&](Dim p) {
       share_of_block(b, thread(threads), "e", p, threads, total, [&](Dim e) {
-        const Coords v = delinearize(space, e, b.ranges());
+        const Coords v = split_index(b, space, e);
         const Coords o = delinearize(outer_, v[0], b.ranges());
         Dim begin, end;
         if (sorted) {
-          begin = b.k().let_index("begin", b.workspace(0).load({v[1]}));
-          end = b.k().let_index("end", b.workspace(0).load({b.simplify(v[1] + 1)}));
+          begin = let_within(b, "begin", b.workspace(0).load({v[1]}), count_);
+          end = let_within(b, "end", b.workspace(0).load({b.simplify(v[1] + 1)}), count_);
         }
         lanes(b, width_, [&](Dim l) {
           const Coords in = delinearize(inner_, b.simplify(v[2] * width_ + l), b.ranges());
@@ -323,8 +325,7 @@ class ScatterTemplate {
           Expr sum;
           if (sorted) {
             sum = b.reduce("s", {ReduceOp::kAdd}, serial(), "i", begin, end, [&](Dim i) {
-              const Dim t = b.k().let_index("t", b.workspace(1).load({i}));
-              if (auto s = t.as_symbol()) b.ranges().set(*s, 0, count_ - 1);
+              const Dim t = let_within(b, "t", b.workspace(1).load({i}), count_ - 1);
               return added(t, {});
             })[0];
           } else {
