@@ -44,7 +44,7 @@ inline void share_of_block(RegionBuilder& b, LoopSpec spec, std::string_view var
 // fits into 32 bits, and nothing out of bounds is touched whatever the data.
 inline Dim let_within(RegionBuilder& b, std::string_view name, const Expr& value, const Dim& last) {
   const Expr hi = last.is_constant() ? Expr::int_constant(last.constant(), DType::kI64) : Expr::index(last);
-  const Dim d = b.k().let_index(name, maximum(minimum(value, hi), Expr::int_constant(0, DType::kI64)));
+  const Dim d = b.k().let_index(name, maximum(minimum(hi, value), Expr::int_constant(0, DType::kI64)));
   if (const auto s = d.as_symbol()) b.ranges().set(*s, 0, last);
   return d;
 }
