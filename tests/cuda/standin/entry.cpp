@@ -470,6 +470,7 @@ extern "C" __attribute__((visibility("default"))) unsigned long long standin_cou
   if (w == "launches") return m.launches;
   if (w == "copies") return m.copies;
   if (w == "graph launches") return m.graph_launches;
+  if (w == "pending failure") return m.still_to_fail();
   unsigned long long n = 0;
   for (size_t d = 0; d < m.devices.size(); ++d) {
     if (w == "streams") n += m.devices[d].streams.size();

@@ -191,6 +191,14 @@ STANDIN_API cuStreamDestroy(CUstream raw) {
     s->capture->broken = true;
     for (Stream*& other : s->capture->streams)
       if (other == s.get()) other = nullptr;
+    // Without the stream it began on it can't be ended any more.
+    if (Capture* c = s->capture; c->origin == s.get()) {
+      for (Stream* other : c->streams)
+        if (other) other->capture = nullptr;
+      call.machine.captures.erase(c);
+      delete c;
+    }
+    s->capture = nullptr;
   }
   call.machine.drain(*s, s->issued);
   auto& all = call.dev().streams;
@@ -348,7 +356,7 @@ STANDIN_API cuStreamBeginCapture(CUstream raw, CUstreamCaptureMode mode) {
 STANDIN_API cuStreamEndCapture(CUstream raw, CUgraph* out) {
   const Call call("cuStreamEndCapture");
   *out = nullptr;
-  if (call.error && call.error != call.dev().sticky) return call.error;
+  if (call.error == CUDA_ERROR_NOT_INITIALIZED || call.error == CUDA_ERROR_INVALID_CONTEXT) return call.error;
   const auto s = stream_of(call, raw);
   if (!s || !s->capture || s->capture->origin != s.get()) return CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
   Capture* c = s->capture;

@@ -134,6 +134,7 @@ class Machine {
   bool configure(const std::string& key, const std::string& value);
   // True: this call of `function` has to fail.
   bool has_to_fail(const char* function);
+  bool still_to_fail() const { return fail_in_ > 0; }
 
   CUresult push(const std::shared_ptr<Stream>& s, std::function<CUresult()> run);
   void push_wait(const std::shared_ptr<Stream>& s, const std::shared_ptr<Stream>& other, uint64_t ticket);
