@@ -272,14 +272,14 @@ template <class Op, int W, class T> __device__ __forceinline__ T gc_group_reduce
   for (int d = W / 2; d > 0; d /= 2) v = Op::of(v, gc_shuffle_xor(mask, v, d, W));
   return v;
 }
-// N (a power of two) values that all threads can read, halves first.
-template <class Op, int N, class T> __device__ __forceinline__ T gc_tree(const T* from) {
-  T v[N];
+// N (a power of two) values, halves first.
+template <class Op, int N, class T> __device__ __forceinline__ T gc_tree(const T* v) {
+  if constexpr (N == 1) {
+    return v[0];
+  } else {
+    T half[N / 2];
 #pragma unroll
-  for (int i = 0; i < N; ++i) v[i] = from[i];
-#pragma unroll
-  for (int n = N / 2; n > 0; n /= 2)
-#pragma unroll
-    for (int i = 0; i < n; ++i) v[i] = Op::of(v[i], v[i + n]);
-  return v[0];
+    for (int i = 0; i < N / 2; ++i) half[i] = Op::of(v[i], v[i + N / 2]);
+    return gc_tree<Op, N / 2>(half);
+  }
 }
