@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+
 #include "backends/cuda/compile.h"
 #include "backends/cuda/exec/backend.h"
 #include "backends/cuda/kernels/lowering.h"
@@ -18,18 +22,52 @@ Result<std::unique_ptr<Module>> module_of(gc_span ir) {
   return m;
 }
 
+// What is claimed is compiled next: its program waits here, so that a region is lowered once.
+class Claimed {
+ public:
+  void put(std::string key, cuda::RegionProgram program) {
+    std::lock_guard lock(mutex_);
+    if (programs_.size() >= kMost) programs_.clear();  // of graphs that nobody compiled
+    programs_.insert_or_assign(std::move(key), std::move(program));
+  }
+  std::optional<cuda::RegionProgram> take(const std::string& key) {
+    std::lock_guard lock(mutex_);
+    auto node = programs_.extract(key);
+    if (node.empty()) return std::nullopt;
+    return std::move(node.mapped());
+  }
+
+ private:
+  static constexpr size_t kMost = 64;
+  std::mutex mutex_;
+  std::unordered_map<std::string, cuda::RegionProgram> programs_;
+};
+
+Claimed& claimed() {
+  static Claimed c;
+  return c;
+}
+
+std::string key_of(gc_span ir, const std::string& target) {
+  return target + '\n' + std::string(static_cast<const char*>(ir.data), ir.size);
+}
+
 Result<size_t> claim(gc_span ir, const std::string& target) {
   GC_TRY(const CudaTarget t, CudaTarget::parse(target));
   GC_TRY(const std::unique_ptr<Module> m, module_of(ir));
-  auto lowered = cuda::lower_region(*m->funcs[0], {t});
-  if (!lowered.ok()) return lowered.error();
+  GC_TRY(cuda::RegionProgram program, cuda::region_program(*m->funcs[0], t));
+  claimed().put(key_of(ir, target), std::move(program));
   return m->funcs[0]->body.nodes.size();
 }
 
 Result<KernelBlob> compile(gc_span ir, const std::string& target) {
   GC_TRY(const CudaTarget t, CudaTarget::parse(target));
-  GC_TRY(const std::unique_ptr<Module> m, module_of(ir));
-  return cuda::compile_region(*m->funcs[0], t);
+  std::optional<cuda::RegionProgram> program = claimed().take(key_of(ir, target));
+  if (!program) {
+    GC_TRY(const std::unique_ptr<Module> m, module_of(ir));
+    GC_TRY(program, cuda::region_program(*m->funcs[0], t));
+  }
+  return cuda::compile_program(*std::move(program), t);
 }
 
 Result<std::string> emit(gc_span ir, const std::string& target, std::string_view form) {

@@ -55,6 +55,10 @@ Result<RegionProgram> region_program(const Func& region, const CudaTarget& targe
 
 Result<KernelBlob> compile_region(const Func& region, const CudaTarget& target) {
   GC_TRY(RegionProgram p, region_program(region, target));
+  return compile_program(std::move(p), target);
+}
+
+Result<KernelBlob> compile_program(RegionProgram p, const CudaTarget& target) {
   for (const std::string& arch : {target.arch, std::string("compute_80")}) {
     GC_TRY(CudaBinary b, compile_cuda({"graphc.cu", p.text}, {.arch = arch}, DiskCache::of_user()));
     p.blob.images.push_back({arch, std::move(b.code)});

@@ -28,6 +28,7 @@ Result<RegionProgram> region_program(const Func& region, const CudaTarget& targe
 
 // A cubin for the target's architecture and PTX for later cards (compute_80). Thread-safe; equal regions,
 // targets and NVRTC versions give equal blobs.
-Result<KernelBlob> compile_region(const Func& region, const CudaTarget& target);
+Result<KernelBlob> compile_program(RegionProgram program, const CudaTarget& target);
+Result<KernelBlob> compile_region(const Func& region, const CudaTarget& target);  // both in one
 
 }  // namespace graphc::cuda

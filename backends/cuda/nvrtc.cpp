@@ -74,7 +74,7 @@ Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptio
       "--prec-div=true",
       "--prec-sqrt=true",
       "--ftz=false",
-      "--diag-suppress=177,186"};  // variables that nobody reads, unsigned < 0 in templates
+      "--diag-suppress=177,186,550"};  // variables that nobody reads, unsigned < 0 in templates
   if (options.line_info) flags.emplace_back("-lineinfo");
   if (options.strict) {
     flags.emplace_back("--ptxas-options=--warn-on-spills");
