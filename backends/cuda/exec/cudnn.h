@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -108,6 +109,38 @@ class Cudnn {
   std::shared_ptr<void> properties_;
   std::mutex handle_mutex_;
   void* handle_ = nullptr;
+};
+
+// A library call to cuDNN (KernelBlob::LibraryCall): its graph, and a plan for each of its sizes that was
+// seen.
+//
+//   GC_TRY(auto call, CudnnCall::create(cudnn, blob_call.call, num_sizes, num_buffers));
+//   GC_CHECK(call->run(stream, buffers, sizes, workspace, workspace_bytes));
+class CudnnCall {
+ public:
+  static Result<std::unique_ptr<CudnnCall>> create(std::shared_ptr<Cudnn> cudnn, std::string_view text,
+                                                   size_t num_sizes, size_t num_buffers);
+
+  // Puts it on the stream; allocates no device memory and waits for nothing, so that it can be captured. The
+  // first run of sizes makes their plan: milliseconds, or seconds where cuDNN compiles. kUnsupported with the
+  // reason: cuDNN can't do it for these sizes or buffers (none elements, no engine, a buffer that doesn't
+  // begin at a multiple of 16 bytes, a result in the place of an operand other than the residual).
+  // Thread-safe.
+  Status run(void* stream, std::span<const uint64_t> buffers, std::span<const int64_t> sizes,
+             uint64_t workspace, uint64_t workspace_bytes) const;
+  // What run would say of the sizes; makes their plan.
+  Status prepare(std::span<const int64_t> sizes, uint64_t workspace_bytes) const;
+  // The plan that prepare made.
+  Result<std::shared_ptr<const CudnnPlan>> plan(std::span<const int64_t> sizes,
+                                                uint64_t workspace_bytes) const;
+
+ private:
+  CudnnCall(std::shared_ptr<Cudnn> cudnn, CudnnGraph graph)
+      : cudnn_(std::move(cudnn)), graph_(std::move(graph)) {}
+  std::shared_ptr<Cudnn> cudnn_;
+  CudnnGraph graph_;
+  mutable std::mutex mutex_;  // of plans_
+  mutable std::map<std::vector<int64_t>, Result<std::shared_ptr<const CudnnPlan>>> plans_;
 };
 
 }  // namespace graphc
