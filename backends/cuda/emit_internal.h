@@ -83,6 +83,7 @@ class KernelPrinter {
   void block(const StmtList& list);
   void statement(const Stmt& s);
   void know(const std::string& name, const Expr& value);
+  std::optional<std::string> index_text(const Expr& e);
   void let(const Stmt& s);
   void store(const Stmt& s);
   void declare(const Stmt& s);

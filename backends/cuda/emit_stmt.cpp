@@ -121,11 +121,31 @@ void KernelPrinter::know(const std::string& name, const Expr& value) {
   ranges_.set(name, lo, hi);
 }
 
+// An index expression, or the least or largest of some, as wide as index arithmetic is.
+std::optional<std::string> KernelPrinter::index_text(const Expr& e) {
+  switch (e.op()) {
+    case ScalarOp::kIndex: return dim(e->index[0]);
+    case ScalarOp::kConst:
+      if (e.type() != DType::kI64 || e->int_value > INT32_MAX || e->int_value < INT32_MIN)
+        return std::nullopt;
+      return integer(e->int_value);
+    case ScalarOp::kMax:
+    case ScalarOp::kMin: {
+      if (e.type() != DType::kI64) return std::nullopt;
+      const auto a = index_text(e->args[0]);
+      const auto b = a ? index_text(e->args[1]) : std::nullopt;
+      if (!b) return std::nullopt;
+      return fmt::format("gc_{}<{}>({}, {})", e.op() == ScalarOp::kMax ? "max" : "min", index_type(), *a, *b);
+    }
+    default: return std::nullopt;
+  }
+}
+
 void KernelPrinter::let(const Stmt& s) {
   begin_statement({s.value});
   const bool lanes = varies(s.value);
-  const bool index = s.value.op() == ScalarOp::kIndex;
-  const std::string value = index ? dim(s.value->index[0]) : expr(s.value), name = ident(s.name);
+  const std::optional<std::string> index = index_text(s.value);
+  const std::string value = index ? *index : expr(s.value), name = ident(s.name);
   const std::string_view type = index ? index_type() : value_type(s.value.type());
   if (index) {
     indices_.insert(s.name);
