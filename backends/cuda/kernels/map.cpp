@@ -129,14 +129,19 @@ class MapTemplate {
     const int64_t share = int64_t{threads} * unroll;
     const Dim blocks = rest_ ? ceildiv(length, share * w) : ceildiv(vectors, share);
     b.loop(parallel(), "p", 0, blocks, [&](Dim p) {
-      share_of_block(b, thread(threads, unroll), "e", p, share, vectors, [&](Dim e) {
+      const auto vector_at = [&](Dim e) {
         const Coords at = split_index(b, shape, e);
         lanes(b, w, [&](Dim l) {
           Coords own = at;
           own[inner_] = own[inner_] * w + l;
           element(b, own);
         });
-      });
+      };
+      // with a rest there may be a block more than vectors need
+      if (rest_ && !blocks.is_constant(1))
+        b.loop(thread(threads, unroll), "e", p * share, (p + 1) * share, vector_at, vectors);
+      else
+        share_of_block(b, thread(threads, unroll), "e", p, share, vectors, vector_at);
       if (!rest_) return;
       b.k().if_then({b.simplify((p + 1) * (share * w) - length)}, [&] {
         b.scoped([&] { b.loop(thread(threads), "e", vectors * w, length, [&](Dim e) { element(b, {e}); }); });
