@@ -1,5 +1,7 @@
 // Lowers a fusion region by the cuda templates, runs the loop programs in the interpreter that checks bounds
-// and races, and compares with the reference interpreter.
+// and races, and compares with the reference interpreter. In cuda_kernels_standin_test (GRAPHC_STANDIN) it is
+// not the loop programs that run but the CUDA C++ that is emitted for them, on the stand-in's card
+// (card_run.h).
 //
 //   KernelCase c("window");
 //   c.result(c.b.exp(c.f32({Dim::symbol("N"), 4})));
@@ -22,6 +24,9 @@
 #include "ir/loops/text.h"
 #include "ir/loops/verify.h"
 #include "passes/alias.h"
+#ifdef GRAPHC_STANDIN
+#include "tests/cuda/kernels/card_run.h"
+#endif
 
 namespace graphc::cuda {
 
@@ -131,6 +136,28 @@ class KernelCase {
   }
 
  private:
+#ifdef GRAPHC_STANDIN
+  void run(const LoweredRegion& lowered, const std::vector<HostTensor>& in, const Sizes& sizes,
+           const std::vector<HostTensor>& want, bool in_place) {
+    std::vector<std::vector<std::byte>> memory(in.size() + want.size());
+    std::vector<CardRun::Tensor> operands, results;
+    for (size_t i = 0; i < in.size(); ++i) {
+      memory[i] = in[i].to_bytes();
+      operands.push_back({in[i].shape, &memory[i]});
+    }
+    for (size_t r = 0; r < want.size(); ++r) {
+      memory[in.size() + r] = want[r].to_bytes();
+      results.push_back({want[r].shape, &memory[in.size() + r], in_place ? share[r] : -1});
+    }
+    std::vector<int64_t> symbols;
+    for (const SymbolDef& s : func_->symbols) symbols.push_back(sizes.at(s.name));
+    Status s = CardRun::run(*func_, lowered, operands, results, symbols);
+    ASSERT_TRUE(s.ok()) << s.error().message;
+    for (size_t r = 0; r < want.size(); ++r) compare(r, want[r], *results[r].bytes);
+    if (::testing::Test::HasFailure())
+      for (const KernelStep& step : lowered.steps) ADD_FAILURE() << print_kernel(step.kernel);
+  }
+#else
   void run(const LoweredRegion& lowered, const std::vector<HostTensor>& in, const Sizes& sizes,
            const std::vector<HostTensor>& want, bool in_place) {
     constexpr std::byte kCanary{0xA5};
@@ -172,6 +199,8 @@ class KernelCase {
     if (::testing::Test::HasFailure())
       for (const KernelStep& step : lowered.steps) ADD_FAILURE() << print_kernel(step.kernel);
   }
+
+#endif
 
   void compare(size_t r, const HostTensor& want, const std::vector<std::byte>& bytes) const {
     HostTensor got = HostTensor::from_bytes(want.dtype, want.shape, bytes.data());
