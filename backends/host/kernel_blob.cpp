@@ -10,7 +10,7 @@
 namespace graphc {
 namespace {
 
-constexpr std::string_view kMagic = "GCKERN4\n";
+constexpr std::string_view kMagic = "GCKERN5\n";
 constexpr uint64_t kMaxCount = 1 << 16;
 
 class Writer {
@@ -131,7 +131,7 @@ std::string encode_blob(const KernelBlob& b) {
   }
   w.u64(b.calls.size());
   for (const KernelBlob::LibraryCall& c : b.calls) {
-    for (const uint32_t v : {c.first_step, c.last_step}) w.u64(v);
+    for (const uint32_t v : {c.first_step, c.last_step, c.after_steps}) w.u64(v);
     w.text(c.library);
     w.text(c.call);
     w.sizes(c.sizes);
@@ -195,7 +195,7 @@ Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend)
   }
   b.calls.resize(r.count());
   for (KernelBlob::LibraryCall& c : b.calls) {
-    for (uint32_t* v : {&c.first_step, &c.last_step}) *v = static_cast<uint32_t>(r.u64());
+    for (uint32_t* v : {&c.first_step, &c.last_step, &c.after_steps}) *v = static_cast<uint32_t>(r.u64());
     c.library = r.text();
     c.call = r.text();
     c.sizes = r.sizes();
@@ -227,9 +227,9 @@ Result<KernelBlob> decode_blob(std::string_view bytes, std::string_view backend)
   uint32_t step = 0;
   for (const KernelBlob::LibraryCall& c : b.calls) {
     ok = ok && step <= c.first_step && c.first_step < c.last_step && c.last_step <= b.steps.size() &&
-         std::ranges::all_of(c.sizes, valid) && std::ranges::all_of(c.args, valid_arg) &&
-         valid(c.workspace_bytes);
-    step = c.last_step;
+         c.after_steps <= b.steps.size() - c.last_step && std::ranges::all_of(c.sizes, valid) &&
+         std::ranges::all_of(c.args, valid_arg) && valid(c.workspace_bytes);
+    step = c.last_step + c.after_steps;
   }
   if (!ok) return invalid("the executable is malformed: a size or an argument is out of range");
   return b;

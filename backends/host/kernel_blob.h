@@ -2,7 +2,7 @@
 // kernels and how to call them. Written by a compiler half, read by its execution half. Nothing in a blob is
 // trusted: sizes, indices and size programs are checked when it is decoded, images by who loads them.
 //
-//   "GCKERN4\n" | u64 length of what follows | SHA-256 of what follows | fields below, little-endian
+//   "GCKERN5\n" | u64 length of what follows | SHA-256 of what follows | fields below, little-endian
 #pragma once
 
 #include <string>
@@ -46,6 +46,8 @@ struct KernelBlob {
   // their steps and don't overlap. Workspace that the replaced steps alone use isn't touched by the call.
   struct LibraryCall {
     uint32_t first_step = 0, last_step = 0;
+    // So many steps from last_step on belong to the call: they run after it, and not if it isn't made.
+    uint32_t after_steps = 0;
     std::string library;  // "cublaslt", "cudnn"
     // What is called, as text: "$0", "$1" stand for `sizes`, "%0", "%1" for `args`. What it means is the
     // library's: backends/cuda/libraries/.

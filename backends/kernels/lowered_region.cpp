@@ -128,6 +128,7 @@ Result<KernelBlob> describe_region(const Func& region, const LoweredRegion& lowe
   for (const RegionCall& c : lowered.calls) {
     KernelBlob::LibraryCall call{static_cast<uint32_t>(c.first_step),
                                  static_cast<uint32_t>(c.last_step),
+                                 static_cast<uint32_t>(c.after_steps),
                                  c.library,
                                  c.call,
                                  {},

@@ -45,7 +45,7 @@ struct IndexCheck {
 
 // A library's call in place of steps (KernelBlob::LibraryCall, before its sizes are programs).
 struct RegionCall {
-  int first_step = 0, last_step = 0;
+  int first_step = 0, last_step = 0, after_steps = 0;
   std::string library, call;
   std::vector<Dim> sizes;
   std::vector<KernelArg> args;

@@ -48,7 +48,7 @@ TEST(Executable, LibraryCallsComeBackAndMustNameWhatIsThere) {
   KernelBlob blob = hand_blob();
   const SizeProgram n({SizeProgram::kSymbol, 0});
   const KernelBlob::LibraryCall call{
-      0, 1, "cublaslt", "matmul m=$0", {n}, {{KernelBlob::kOperand, 0}, {KernelBlob::kResult, 0}}, n};
+      0, 1, 0, "cublaslt", "matmul m=$0", {n}, {{KernelBlob::kOperand, 0}, {KernelBlob::kResult, 0}}, n};
   blob.calls = {call};
   const auto back = decode_blob(encode_blob(blob), "cpu");
   ASSERT_TRUE(back.ok()) << back.error().message;
@@ -68,6 +68,7 @@ TEST(Executable, LibraryCallsComeBackAndMustNameWhatIsThere) {
   using Calls = std::vector<KernelBlob::LibraryCall>;
   EXPECT_TRUE(refused([](Calls& c) { c[0].last_step = 2; }));
   EXPECT_TRUE(refused([](Calls& c) { c[0].last_step = 0; }));
+  EXPECT_TRUE(refused([](Calls& c) { c[0].after_steps = 1; }));
   EXPECT_TRUE(refused([](Calls& c) { c.push_back(c[0]); }));
   EXPECT_TRUE(refused([](Calls& c) { c[0].args[1].index = 1; }));
   EXPECT_TRUE(refused([](Calls& c) { c[0].sizes[0] = SizeProgram({SizeProgram::kSymbol, 1}); }));

@@ -7,11 +7,15 @@
 // row-major.
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <span>
 #include <unordered_map>
+#include <unordered_set>
 
 #include <fmt/format.h>
 
 #include "backends/cuda/exec/cublaslt_call.h"
+#include "backends/cuda/kernels/lowering.h"
 #include "backends/cuda/libraries/library_calls.h"
 #include "backends/cuda/libraries/operand_view.h"
 #include "ir/op.h"
@@ -37,20 +41,33 @@ struct Linear {
 
 class Planner {
  public:
-  Planner(const Func& region, const Node& dot) : region_(region), dot_(dot), ranges_(region.ranges()) {}
+  Planner(const Func& region, const Node& dot)
+      : region_(region), dot_(dot), product_(dot.result()), ranges_(region.ranges()) {}
 
   Result<RegionCall> plan() {
-    GC_CHECK(types());
+    GC_CHECK(types(region_.body.results));
     GC_CHECK(matrices());
     GC_CHECK(results());
     GC_CHECK(place_linear());
+    return finish();
+  }
+  // The product alone, into a workspace.
+  Result<RegionCall> plan_product(int workspace) {
+    GC_CHECK(types(std::span<Value* const>(&product_, 1)));
+    GC_CHECK(matrices());
+    call_.d = full(KernelArgKind::kWorkspace, workspace);
+    linear_.alpha = 1;
+    GC_CHECK(place_linear());
+    return finish();
+  }
+
+ private:
+  Result<RegionCall> finish() {
     out_.library = "cublaslt";
     out_.call = call_.to_string();
     out_.workspace_bytes = kWorkspaceBytes;
     return std::move(out_);
   }
-
- private:
   CallSize size(const Dim& d) {
     const Dim s = ranges_.simplify(d);
     if (const auto constant = s.as_constant()) return {*constant};
@@ -66,16 +83,16 @@ class Planner {
     return static_cast<int>(out_.args.size()) - 1;
   }
 
-  Status types() {
-    if (region_.body.results.empty()) return unsupported("the region has no result");
+  Status types(std::span<Value* const> results) {
+    if (results.empty()) return unsupported("the region has no result");
     GC_TRY(a_, operand_view(region_, dot_.operands[0]));
     GC_TRY(b_, operand_view(region_, dot_.operands[1]));
     call_.in = a_.dtype;
-    call_.out = region_.body.results[0]->type.dtype;
+    call_.out = results[0]->type.dtype;
     if (a_.dtype != b_.dtype)
       return unsupported(
           fmt::format("operands of two types, {} and {}", dtype_name(a_.dtype), dtype_name(b_.dtype)));
-    for (const Value* r : region_.body.results)
+    for (const Value* r : results)
       if (r->type.dtype != call_.out) return unsupported("results of several types");
     if (!cublaslt_compute_type(call_.in, call_.out))
       return unsupported(fmt::format("{} operands and a result of {} aren't among the types that it combines",
@@ -381,6 +398,7 @@ class Planner {
 
   const Func& region_;
   const Node& dot_;
+  Value* product_;
   DimRanges ranges_;
   RegionCall out_;
   CublasLtCall call_;
@@ -393,7 +411,9 @@ class Planner {
 
 }  // namespace
 
-Result<RegionCall> cublaslt_call(const Func& region) {
+namespace {
+
+Result<const Node*> the_product(const Func& region) {
   const Node* dot = nullptr;
   for (const auto& n : region.body.nodes) {
     if (n->op->name.starts_with("convolution")) return unsupported("it has no convolutions");
@@ -402,7 +422,87 @@ Result<RegionCall> cublaslt_call(const Func& region) {
     dot = n.get();
   }
   if (!dot) return unsupported("there is no matrix product");
+  return dot;
+}
+
+// Sums so long that a product is worth being written and read once more. Sizes that aren't known are taken to
+// be large, as those of batches are.
+bool is_long(const Node& dot) {
+  const Value* a = dot.operands[0];
+  Dim k = 1;
+  for (const int64_t i : dot.attr("a_contract").as_ints()) k = k * a->type.shape[static_cast<size_t>(i)];
+  const int64_t enough = dtype_size(a->type.dtype) < 4 ? 32 : 256;
+  return !k.is_constant() || k.constant() >= enough;
+}
+
+// What is left of a region when its product is given: a region of kind "map" with the product as its last
+// operand.
+std::unique_ptr<Module> rest_of(const Func& region, const Node& dot) {
+  auto m = std::make_unique<Module>();
+  Func* rest = m->add_func("map");
+  rest->symbols = region.symbols;
+  rest->result_names = region.result_names;
+  std::unordered_map<const Value*, Value*> image;
+  for (const auto& a : region.body.args) image[a.get()] = rest->body.add_arg(a->type, a->name);
+  image[dot.result()] = rest->body.add_arg(dot.result()->type, "product");
+  std::unordered_set<const Node*> needed;
+  const auto need = [&](auto&& self, const Value* v) -> void {
+    if (!v->node || v->node == &dot || !needed.insert(v->node).second) return;
+    for (const Value* o : v->node->operands) self(self, o);
+  };
+  for (const Value* r : region.body.results) need(need, r);
+  for (const auto& n : region.body.nodes) {
+    if (!needed.contains(n.get())) continue;
+    auto copy = std::make_unique<Node>();
+    copy->op = n->op;
+    copy->attrs = n->attrs;
+    for (const Value* o : n->operands) copy->operands.push_back(image.at(o));
+    for (const auto& r : n->results) {
+      auto v = std::make_unique<Value>();
+      v->type = r->type;
+      v->node = copy.get();
+      v->index = r->index;
+      image[r.get()] = v.get();
+      copy->results.push_back(std::move(v));
+    }
+    rest->body.nodes.push_back(std::move(copy));
+  }
+  for (const Value* r : region.body.results) rest->body.results.push_back(image.at(r));
+  return m;
+}
+
+}  // namespace
+
+Result<RegionCall> cublaslt_call(const Func& region) {
+  GC_TRY(const Node* dot, the_product(region));
   return Planner(region, *dot).plan();
+}
+
+Result<RegionCall> cublaslt_product_call(const Func& region, const CudaTarget& target,
+                                         LoweredRegion& lowered) {
+  GC_TRY(const Node* dot, the_product(region));
+  if (!is_long(*dot)) return unsupported("its sums are too short for a product apart from its epilogue");
+  for (const Value* r : region.body.results)
+    if (r == dot->result()) return unsupported("the product itself is a result");
+  const auto workspace = static_cast<int>(lowered.workspace_bytes.size());
+  GC_TRY(RegionCall call, Planner(region, *dot).plan_product(workspace));
+  const auto rest = rest_of(region, *dot);
+  const Func& map = *rest->find_func("map");
+  GC_TRY(LoweredRegion after, lower_region(map, {target, lowered.steps[0].kernel.name + "_after"}));
+  if (!after.workspace_bytes.empty() || !after.checks.empty())
+    return unsupported("its epilogue is more than elementwise work");
+  const auto product = static_cast<int>(region.body.args.size());
+  for (KernelStep& step : after.steps)
+    for (KernelArg& a : step.args)
+      if (a == KernelArg{KernelArgKind::kOperand, product}) a = {KernelArgKind::kWorkspace, workspace};
+  const TensorType& type = dot->result()->type;
+  lowered.workspace_bytes.push_back(
+      64 * ceildiv(type.num_elements() * static_cast<int64_t>(dtype_size(type.dtype)), 64));
+  call.first_step = 0;
+  call.last_step = static_cast<int>(lowered.steps.size());
+  call.after_steps = static_cast<int>(after.steps.size());
+  for (KernelStep& step : after.steps) lowered.steps.push_back(std::move(step));
+  return call;
 }
 
 }  // namespace graphc::cuda

@@ -4,7 +4,7 @@
 
 namespace graphc::cuda {
 
-Status add_library_calls(const Func& region, const CudaTarget&, LoweredRegion& lowered) {
+Status add_library_calls(const Func& region, const CudaTarget& target, LoweredRegion& lowered) {
   struct Library {
     const char* name;
     Result<RegionCall> (*call)(const Func& region);
@@ -19,8 +19,13 @@ Status add_library_calls(const Func& region, const CudaTarget&, LoweredRegion& l
     call->first_step = 0;
     call->last_step = static_cast<int>(lowered.steps.size());
     lowered.calls.push_back(*std::move(call));
-    break;
+    return ok_status();
   }
+  Result<RegionCall> product = cublaslt_product_call(region, target, lowered);
+  if (product.ok())
+    lowered.calls.push_back(*std::move(product));
+  else if (product.error().code != ErrorCode::kUnsupported)
+    return product.error();
   return ok_status();
 }
 

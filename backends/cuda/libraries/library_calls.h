@@ -19,6 +19,11 @@ Status add_library_calls(const Func& region, const CudaTarget& target, LoweredRe
 // result), the gradient of GELU. The call is spelled as backends/cuda/exec/cublaslt_call.h says. kUnsupported
 // with the reason.
 Result<RegionCall> cublaslt_call(const Func& region);
+// The same for a region with an epilogue that cuBLASLt lacks: its product alone, into a new workspace, and
+// the epilogue as kernels after it (RegionCall::after_steps). Adds both to `lowered`, which holds the
+// region's kernels. Only where sums are so long that this is worth it.
+Result<RegionCall> cublaslt_product_call(const Func& region, const CudaTarget& target,
+                                         LoweredRegion& lowered);
 
 // A region of kind "contraction" around one convolution, or a gradient of one, as an operation graph of
 // cuDNN's: spelled as backends/cuda/exec/cudnn_graph.h says, covered as cudnn.cpp says. kUnsupported with the

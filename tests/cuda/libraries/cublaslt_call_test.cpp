@@ -220,8 +220,38 @@ TEST(CublasLtPlan, BelongsToTheExecutable) {
   const auto q = region_program(no.func(), target);
   ASSERT_TRUE(q.ok()) << q.error().message;
   EXPECT_TRUE(q->blob.calls.empty());
-  ASSERT_EQ(q->lowered.not_called.size(), 1u);
+  ASSERT_FALSE(q->lowered.not_called.empty());
   EXPECT_EQ(q->lowered.not_called[0], "cublaslt: it has no epilogue with exp");
+}
+
+// An epilogue that cuBLASLt lacks is a kernel after the product, where sums are long.
+TEST(CublasLtPlan, EpilogueApart) {
+  const auto program = [](int64_t k) {
+    auto r = std::make_unique<MatmulRegion>();
+    Value* y = r->b.dot_general(r->f32({N, k}), r->f32({k, 32}), {}, {}, {1}, {0});
+    r->result(r->b.mul(y, r->f32({N, 32})));
+    return region_program(r->func(), *CudaTarget::parse("h200"));
+  };
+  const auto p = program(512);
+  ASSERT_TRUE(p.ok()) << p.error().message;
+  ASSERT_EQ(p->blob.calls.size(), 1u);
+  const KernelBlob::LibraryCall& c = p->blob.calls[0];
+  EXPECT_EQ(c.call, "matmul in=f32 out=f32 m=$0 n=32 k=512 batch=1 a=%0 a_ld=512 b=%1 b_ld=32 d=%2 d_ld=32");
+  ASSERT_EQ(c.after_steps, 1u);
+  ASSERT_EQ(c.last_step + 1, p->blob.steps.size());
+  const KernelBlob::Step& after = p->blob.steps.back();
+  EXPECT_EQ(after.kernel, "k_after");
+  const KernelBlob::Arg& product = c.args[2];
+  EXPECT_EQ(product.kind, KernelBlob::kWorkspace);
+  EXPECT_EQ(p->blob.workspace_bytes[product.index].evaluate(std::vector<int64_t>{5}), 5 * 32 * 4);
+  bool reads = false;
+  for (const KernelBlob::Arg& a : after.args) reads |= a.kind == product.kind && a.index == product.index;
+  EXPECT_TRUE(reads);
+  EXPECT_EQ(p->lowered.not_called[0],
+            "cublaslt: the product is multiplied by a tensor that isn't gelu's gradient");
+  const auto q = program(64);
+  ASSERT_TRUE(q.ok()) << q.error().message;
+  EXPECT_TRUE(q->blob.calls.empty());
 }
 
 TEST(CublasLtCall, HostileTextIsRefused) {
