@@ -103,16 +103,17 @@ Result<std::unique_ptr<CudaExec>> CudaExec::load(CudaDevice& device, KernelBlob 
   }
   if (!blob.checks.empty()) GC_CHECK(find(&e->check_, "gc_check_index"));
   for (const KernelBlob::IndexCheck& c : blob.checks) e->check_names_.push_back(device.name_number(c.op));
-  for (size_t i = 0; i < blob.calls.size(); ++i) {
-    const KernelBlob::LibraryCall& c = blob.calls[i];
+  for (const KernelBlob::LibraryCall& c : blob.calls) {
     auto call = resolve_library_call(device, blob, c);
+    e->calls_.emplace_back();
     if (call.ok())
-      e->calls_.push_back({c.first_step, c.last_step, i, *std::move(call)});
+      e->calls_.back() = *std::move(call);
     else if (call.error().code != ErrorCode::kUnsupported)
       return call.error();
-    else if (say)
-      say(fmt::format("{} isn't used for steps {}..{}: {}", c.library, c.first_step, c.last_step - 1,
-                      call.error().message));
+    else if (const std::string line =
+                 fmt::format("kernels run instead of {}: {}", c.library, call.error().message);
+             say && device.is_news(line))
+      say(line);
   }
   for (KernelBlob::Image& i : blob.images) {
     i.bytes.clear();
@@ -191,8 +192,8 @@ Status CudaExec::check_indices(Run& run, size_t i) const {
   return {};
 }
 
-Status CudaExec::run_call(Run& run, const Call& call) const {
-  const KernelBlob::LibraryCall& c = blob_.calls[call.index];
+Status CudaExec::run_call(Run& run, size_t k) const {
+  const KernelBlob::LibraryCall& c = blob_.calls[k];
   CUdeviceptr buffers[kMaxParameters];
   int64_t sizes[kMaxParameters];
   for (size_t i = 0; i < c.args.size(); ++i) buffers[i] = run.pointer(c.args[i]);
@@ -201,7 +202,7 @@ Status CudaExec::run_call(Run& run, const Call& call) const {
     if (!v) return invalid("a size of the executable overflows");
     sizes[i] = *v;
   }
-  return call.call->run(
+  return calls_[k]->run(
       run.stream,
       {{buffers, c.args.size()}, {sizes, c.sizes.size()}, run.call_workspace, run.call_workspace_bytes});
 }
@@ -246,23 +247,30 @@ Status CudaExec::run(CudaStream& stream, std::span<const TensorRef> operands,
       return invalid("a workspace is too small");
   run.call_workspace = workspace + total;
   run.call_workspace_bytes = needed - total;
-  size_t next_call = 0;
-  for (size_t i = 0; i < blob_.steps.size();) {
-    while (next_call < calls_.size() && calls_[next_call].first < i) ++next_call;
-    if (next_call < calls_.size() && calls_[next_call].first == i) {
-      const Call& call = calls_[next_call];
-      Status s = run_call(run, call);
+  const auto launch = [&](size_t begin, size_t end) -> Status {
+    for (size_t i = begin; i < end; ++i) {
+      GC_CHECK(launch_step(run, i));
+      GC_CHECK(check_indices(run, i));
+    }
+    return {};
+  };
+  size_t next = 0;
+  for (size_t k = 0; k < blob_.calls.size(); ++k) {
+    const KernelBlob::LibraryCall& c = blob_.calls[k];
+    const size_t end = c.last_step + c.after_steps;
+    GC_CHECK(launch(next, c.first_step));
+    next = end;
+    if (calls_[k]) {
+      const Status s = run_call(run, k);
       if (s.ok()) {
-        i = call.last;
+        GC_CHECK(launch(c.last_step, end));
         continue;
       }
       if (s.error().code != ErrorCode::kUnsupported) return s;
     }
-    GC_CHECK(launch_step(run, i));
-    GC_CHECK(check_indices(run, i));
-    ++i;
+    GC_CHECK(launch(c.first_step, c.last_step));
   }
-  return {};
+  return launch(next, blob_.steps.size());
 }
 
 }  // namespace graphc

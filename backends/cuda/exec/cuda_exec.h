@@ -37,24 +37,19 @@ class CudaExec {
   struct Kernel {
     CUfunction narrow = nullptr, wide = nullptr;
   };
-  struct Call {
-    uint32_t first, last;
-    size_t index;  // in the blob's calls
-    std::unique_ptr<CudaLibraryCall> call;
-  };
   struct Run;
   explicit CudaExec(CudaDevice& device) : device_(device) {}
   Status launch_step(Run& run, size_t i) const;
   Status check_indices(Run& run, size_t i) const;
-  Status run_call(Run& run, const Call& call) const;
+  Status run_call(Run& run, size_t k) const;
 
   CudaDevice& device_;
   KernelBlob blob_;
   CUmodule module_ = nullptr;
   std::vector<Kernel> kernels_;  // per step
   CUfunction check_ = nullptr;
-  std::vector<int64_t> check_names_;  // per check: CudaDevice::name_number
-  std::vector<Call> calls_;           // that work here, by first step
+  std::vector<int64_t> check_names_;                     // per check: CudaDevice::name_number
+  std::vector<std::unique_ptr<CudaLibraryCall>> calls_;  // of the blob; null: the kernels run
 };
 
 // Of all workspaces and calls together, each at a multiple of 256. kInvalid if it overflows. The same for

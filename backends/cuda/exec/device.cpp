@@ -62,9 +62,16 @@ std::unique_ptr<CudaDevice> CudaDevice::open_target(std::string target, std::str
 }
 
 CudaDevice::~CudaDevice() {
+  if (context_) enter_anyway();
+  libraries_.clear();
   if (own_stream_) destroy(*own_stream_);
   own_stream_.reset();
   if (context_) driver_->context_release(ordinal_);
+}
+
+bool CudaDevice::is_news(const std::string& line) {
+  const std::lock_guard guard(mutex_);
+  return said_.insert(line).second;
 }
 
 Status CudaDevice::enter() {

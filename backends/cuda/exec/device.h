@@ -11,8 +11,11 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -95,6 +98,24 @@ class CudaDevice {
   Status wait(CudaStream& stream);
   Status take_errors(const std::vector<std::shared_ptr<ErrorRecord>>& records);
 
+  // What a library keeps for this card (its handle), by the library's name: made when first asked for, with
+  // the context current. What it was that couldn't be made is kept as well.
+  template <class T>
+  Result<std::shared_ptr<T>> library(const std::string& name,
+                                     const std::function<Result<std::shared_ptr<T>>()>& make) {
+    const std::lock_guard guard(libraries_mutex_);
+    auto it = libraries_.find(name);
+    if (it == libraries_.end()) {
+      const auto made = make();
+      it = libraries_.emplace(name, made.ok() ? Result<std::shared_ptr<const void>>(*made) : made.error())
+               .first;
+    }
+    if (!it->second.ok()) return it->second.error();
+    return std::const_pointer_cast<T>(std::static_pointer_cast<const T>(*it->second));
+  }
+  // True the first time that a line is given.
+  bool is_news(const std::string& line);
+
   // Names of ops in errors, as numbers that fit into a record.
   int64_t name_number(const std::string& name);
   std::string name(int64_t number);
@@ -111,6 +132,9 @@ class CudaDevice {
   std::vector<std::string> names_;
   std::unique_ptr<CudaStream> own_stream_;
   std::vector<CudaStream*> streams_;
+  std::set<std::string> said_;
+  std::mutex libraries_mutex_;
+  std::map<std::string, Result<std::shared_ptr<const void>>> libraries_;
   std::atomic<bool> is_lost_{false};
   std::atomic<uint64_t> allocated_{0}, peak_{0};
 };
