@@ -46,7 +46,13 @@ Status find_jobs(ReduceForm& f, std::string_view backend) {
       const bool logic = op == "any" || op == "all";
       if (t == DType::kBool && !logic)
         return unsupported(fmt::format("'{}' of bool isn't supported by the {} backend", op, backend));
-      f.jobs.push_back({n.get(), op_of(op), 0, l, logic ? DType::kI32 : accumulator_type(t)});
+      // The second pass over an argmax looks for what the first has found. Where both compute it, it is kept
+      // wide, so that no memory in between rounds what isn't rounded yet.
+      const bool wide = op == "argmax" && is_float(t) && n->operands[0]->node;
+      f.jobs.push_back({n.get(), op_of(op), 0, l,
+                        logic  ? DType::kI32
+                        : wide ? DType::kF64
+                               : accumulator_type(t)});
       if (op == "argmax") f.jobs.push_back({n.get(), ReduceOp::kMin, 1, ++l, DType::kI64});
       ++l;
     }
@@ -136,12 +142,9 @@ Result<ReduceForm> reduce_form(const Func& region, std::string_view backend) {
 
 Expr ReduceReader::value(const ReduceJob& j, const Coords& at, const std::vector<Dim>& guards) {
   const Expr e = b_.element(j.node->operands[0], at, guards);
-  if (j.node->op->name != "argmax" || j.phase == 0) {
-    const bool logic = j.node->op->name == "any" || j.node->op->name == "all";
-    return cast(e, logic ? DType::kI32 : accumulator_type(e.type()));
-  }
-  const Expr x = cast(e, accumulator_type(e.type()));
-  Expr found = equal(x, maxima_.at(j.node)(f_.kept_of(at)));
+  if (j.phase == 0) return cast(e, j.type);
+  const Expr best = maxima_.at(j.node)(f_.kept_of(at)), x = cast(e, best.type());
+  Expr found = equal(x, best);
   if (is_float(x.type())) found = bit_or(found, is_nan(x));
   return select(found, Expr::index(b_.simplify(at[static_cast<size_t>(f_.axes[0])])),
                 Expr::int_constant(static_cast<int64_t>(kNoPosition), DType::kI64));

@@ -37,18 +37,18 @@ void ColumnBlock::for_blocks(const std::function<void()>& block) {
   vars_.assign(f_.groups.size(), Dim(0));
   const Shape outer(f_.kept_sizes.begin(), f_.kept_sizes.end() - 1);
   const Dim size = f_.kept_sizes.back();
-  const auto inner = [&](const Coords& at) {
+  const Dim rows = product(outer);
+  const auto inner = [&](const Dim& o) {
     b_.loop(parallel(), "cb", 0, ceildiv(size, columns()), [&](Dim cb) {
-      Coords kept = at;
+      Coords kept = split_index(b_, outer, o);
       first_ = cb * columns();
       kept.push_back(first_);
       set_vars(f_, f_.kept, kept, vars_);
       block();
     });
   };
-  const Dim rows = product(outer);
-  if (rows.is_constant(1)) return inner(Coords(outer.size(), Dim(0)));
-  b_.loop(parallel(), "o", 0, rows, [&](Dim o) { inner(split_index(b_, outer, o)); });
+  if (rows.is_constant(1)) return inner(0);
+  b_.loop(parallel(), "o", 0, rows, inner);
 }
 
 void ColumnBlock::declare(const std::vector<ReduceJob>& jobs) {
