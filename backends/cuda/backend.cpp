@@ -9,6 +9,7 @@
 #include "backends/cuda/compile.h"
 #include "backends/cuda/exec/backend.h"
 #include "backends/cuda/kernels/lowering.h"
+#include "backends/cuda/libraries/library_calls.h"
 #include "backends/cuda/nvrtc.h"
 #include "ir/loops/text.h"
 #include "ir/serialize.h"
@@ -74,12 +75,12 @@ Result<std::string> emit(gc_span ir, const std::string& target, std::string_view
   GC_TRY(const CudaTarget t, CudaTarget::parse(target));
   GC_TRY(const std::unique_ptr<Module> m, module_of(ir));
   GC_TRY(const cuda::RegionProgram p, cuda::region_program(*m->funcs[0], t));
-  if (form == "cuda") return p.text.substr(p.kernels_at);
+  if (form == "cuda") return cuda::library_notes(p.lowered) + p.text.substr(p.kernels_at);
   if (form == "ptx") {
     GC_TRY(CudaBinary b, compile_cuda({"graphc.cu", p.text}, {.arch = "compute_" + t.arch.substr(3)}));
     return std::move(b.code);
   }
-  std::string text;
+  std::string text = cuda::library_notes(p.lowered);
   for (const KernelStep& s : p.lowered.steps) text += print_kernel(s.kernel);
   return text;
 }

@@ -4,6 +4,8 @@
 // refused: the kernels are always there.
 #pragma once
 
+#include <string>
+
 #include "backends/cuda/targets.h"
 #include "backends/kernels/lowered_region.h"
 #include "ir/graph.h"
@@ -13,6 +15,12 @@ namespace graphc::cuda {
 // Adds to `lowered`, the region's kernels, the call that can stand for all of them, or to lowered.not_called
 // a line for each library, why not. An error is only ever about sizes that leave 64 bits.
 Status add_library_calls(const Func& region, const CudaTarget& target, LoweredRegion& lowered);
+
+// What was decided, as comment lines for a reader of the kernels:
+//   // steps 0..0: cublaslt does them, where it is, then steps 1..1 run
+//   //   matmul in=f32 out=f32 m=N n=32 k=512 batch=1 a=operand0 ..
+//   // cublaslt doesn't: it has no epilogue with exp
+std::string library_notes(const LoweredRegion& lowered);
 
 // A region of kind "contraction" around one dot_general as one cublasLtMatmul: batch, transposes and leading
 // dimensions from how operands lie in memory; bias, residual, scale, ReLU, GELU (and its input as a second

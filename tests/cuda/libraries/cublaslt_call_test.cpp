@@ -228,7 +228,8 @@ TEST(CublasLtPlan, BelongsToTheExecutable) {
 TEST(CublasLtPlan, EpilogueApart) {
   const auto program = [](int64_t k) {
     auto r = std::make_unique<MatmulRegion>();
-    Value* y = r->b.dot_general(r->f32({N, k}), r->f32({k, 32}), {}, {}, {1}, {0});
+    Value *x = r->f32({N, k}), *w = r->f32({k, 32});
+    Value* y = r->b.dot_general(x, w, {}, {}, {1}, {0});
     r->result(r->b.mul(y, r->f32({N, 32})));
     return region_program(r->func(), *CudaTarget::parse("h200"));
   };
@@ -249,6 +250,14 @@ TEST(CublasLtPlan, EpilogueApart) {
   EXPECT_TRUE(reads);
   EXPECT_EQ(p->lowered.not_called[0],
             "cublaslt: the product is multiplied by a tensor that isn't gelu's gradient");
+  EXPECT_TRUE(
+      library_notes(p->lowered)
+          .starts_with(
+              "// steps 0..0: cublaslt does them, where it is, then steps 1..1 run\n"
+              "//   matmul in=f32 out=f32 m=N n=32 k=512 batch=1 a=operand0 a_ld=512 b=operand1 b_ld=32 "
+              "d=workspace0 d_ld=32\n"
+              "// cublaslt doesn't: the product is multiplied by a tensor that isn't gelu's gradient\n"))
+      << library_notes(p->lowered);
   const auto q = program(64);
   ASSERT_TRUE(q.ok()) << q.error().message;
   EXPECT_TRUE(q->blob.calls.empty());
