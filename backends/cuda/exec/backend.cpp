@@ -85,6 +85,9 @@ gc_error* open(gc_plugin* raw, const char* id_text, const gc_kv*, size_t, gc_dev
       auto opened = CudaDevice::open_card(p.driver, *card);
       if (!opened.ok()) return to_error(p.host, opened.error());
       d->device = *std::move(opened);
+      d->device->log = [h = p.host.table](const std::string& line) {
+        if (h->log) h->log(h->ctx, GC_LOG_INFO, line.data(), line.size());
+      };
     } else {
       d->device = CudaDevice::open_target(id, p.problem.empty() ? "open a card by its number" : p.problem);
     }

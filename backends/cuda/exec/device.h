@@ -113,6 +113,8 @@ class CudaDevice {
     if (!it->second.ok()) return it->second.error();
     return std::const_pointer_cast<T>(std::static_pointer_cast<const T>(*it->second));
   }
+  // Takes lines of information; may be empty.
+  std::function<void(const std::string&)> log;
   // True the first time that a line is given.
   bool is_news(const std::string& line);
 

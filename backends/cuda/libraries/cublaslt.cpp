@@ -7,17 +7,15 @@
 // row-major.
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <span>
 #include <unordered_map>
-#include <unordered_set>
 
 #include <fmt/format.h>
 
 #include "backends/cuda/exec/cublaslt_call.h"
-#include "backends/cuda/kernels/lowering.h"
 #include "backends/cuda/libraries/library_calls.h"
 #include "backends/cuda/libraries/operand_view.h"
+#include "backends/cuda/libraries/product_call.h"
 #include "ir/op.h"
 
 namespace graphc::cuda {
@@ -435,42 +433,6 @@ bool is_long(const Node& dot) {
   return !k.is_constant() || k.constant() >= enough;
 }
 
-// What is left of a region when its product is given: a region of kind "map" with the product as its last
-// operand.
-std::unique_ptr<Module> rest_of(const Func& region, const Node& dot) {
-  auto m = std::make_unique<Module>();
-  Func* rest = m->add_func("map");
-  rest->symbols = region.symbols;
-  rest->result_names = region.result_names;
-  std::unordered_map<const Value*, Value*> image;
-  for (const auto& a : region.body.args) image[a.get()] = rest->body.add_arg(a->type, a->name);
-  image[dot.result()] = rest->body.add_arg(dot.result()->type, "product");
-  std::unordered_set<const Node*> needed;
-  const auto need = [&](auto&& self, const Value* v) -> void {
-    if (!v->node || v->node == &dot || !needed.insert(v->node).second) return;
-    for (const Value* o : v->node->operands) self(self, o);
-  };
-  for (const Value* r : region.body.results) need(need, r);
-  for (const auto& n : region.body.nodes) {
-    if (!needed.contains(n.get())) continue;
-    auto copy = std::make_unique<Node>();
-    copy->op = n->op;
-    copy->attrs = n->attrs;
-    for (const Value* o : n->operands) copy->operands.push_back(image.at(o));
-    for (const auto& r : n->results) {
-      auto v = std::make_unique<Value>();
-      v->type = r->type;
-      v->node = copy.get();
-      v->index = r->index;
-      image[r.get()] = v.get();
-      copy->results.push_back(std::move(v));
-    }
-    rest->body.nodes.push_back(std::move(copy));
-  }
-  for (const Value* r : region.body.results) rest->body.results.push_back(image.at(r));
-  return m;
-}
-
 }  // namespace
 
 Result<RegionCall> cublaslt_call(const Func& region) {
@@ -482,27 +444,8 @@ Result<RegionCall> cublaslt_product_call(const Func& region, const CudaTarget& t
                                          LoweredRegion& lowered) {
   GC_TRY(const Node* dot, the_product(region));
   if (!is_long(*dot)) return unsupported("its sums are too short for a product apart from its epilogue");
-  for (const Value* r : region.body.results)
-    if (r == dot->result()) return unsupported("the product itself is a result");
-  const auto workspace = static_cast<int>(lowered.workspace_bytes.size());
-  GC_TRY(RegionCall call, Planner(region, *dot).plan_product(workspace));
-  const auto rest = rest_of(region, *dot);
-  const Func& map = *rest->find_func("map");
-  GC_TRY(LoweredRegion after, lower_region(map, {target, lowered.steps[0].kernel.name + "_after"}));
-  if (!after.workspace_bytes.empty() || !after.checks.empty())
-    return unsupported("its epilogue is more than elementwise work");
-  const auto product = static_cast<int>(region.body.args.size());
-  for (KernelStep& step : after.steps)
-    for (KernelArg& a : step.args)
-      if (a == KernelArg{KernelArgKind::kOperand, product}) a = {KernelArgKind::kWorkspace, workspace};
-  const TensorType& type = dot->result()->type;
-  lowered.workspace_bytes.push_back(
-      64 * ceildiv(type.num_elements() * static_cast<int64_t>(dtype_size(type.dtype)), 64));
-  call.first_step = 0;
-  call.last_step = static_cast<int>(lowered.steps.size());
-  call.after_steps = static_cast<int>(after.steps.size());
-  for (KernelStep& step : after.steps) lowered.steps.push_back(std::move(step));
-  return call;
+  return call_and_kernels(region, *dot, target, lowered,
+                          [&](int workspace) { return Planner(region, *dot).plan_product(workspace); });
 }
 
 }  // namespace graphc::cuda

@@ -17,6 +17,7 @@
 #include "backends/cuda/exec/cudnn_graph.h"
 #include "backends/cuda/libraries/library_calls.h"
 #include "backends/cuda/libraries/operand_view.h"
+#include "backends/cuda/libraries/product_call.h"
 #include "ir/op.h"
 
 namespace graphc::cuda {
@@ -32,11 +33,41 @@ class Planner {
   Planner(const Func& region, const Node& core) : region_(region), core_(core), ranges_(region.ranges()) {}
 
   Result<RegionCall> plan() {
+    GC_CHECK(one_result());
+    GC_CHECK(operands());
+    GC_CHECK(epilogue());
+    return finish();
+  }
+  // The convolution alone, into a workspace.
+  Result<RegionCall> plan_core(int workspace) {
+    GC_CHECK(operands());
+    GC_CHECK(core_type());
+    result_ = {KernelArgKind::kWorkspace, workspace};
+    y_.shape = core_.result()->type.shape;
+    Dim at = 1;
+    y_.strides.resize(y_.shape.size());
+    for (size_t i = y_.shape.size(); i-- > 0;) {
+      y_.strides[i] = at;
+      at = ranges_.simplify(at * y_.shape[i]);
+    }
+    return finish();
+  }
+
+ private:
+  Status one_result() const {
     if (region_.body.results.size() != 1)
       return unsupported(fmt::format("{} results: only the convolution with bias, residual and relu",
                                      region_.body.results.size()));
-    GC_CHECK(operands());
-    GC_CHECK(epilogue());
+    return ok_status();
+  }
+  Status core_type() {
+    y_.dtype = core_.result()->type.dtype;
+    if (y_.dtype != type_)
+      return unsupported(
+          fmt::format("a result of {} from operands of {}", dtype_name(y_.dtype), dtype_name(type_)));
+    return ok_status();
+  }
+  Result<RegionCall> finish() {
     GC_CHECK(layouts());
     GC_CHECK(write());
     out_.library = "cudnn";
@@ -55,7 +86,6 @@ class Planner {
     return std::move(out_);
   }
 
- private:
   bool forward() const { return core_.op == &ops::convolution; }
 
   Result<OperandView> view(const Value* v, std::string_view what) {
@@ -322,7 +352,7 @@ class Planner {
     if (residual_) steps.push_back({CudnnGraph::kAdd, operand("residual", y_.shape, *residual_)});
     if (bias_) steps.push_back({CudnnGraph::kAdd, operand("bias", per_channel, *bias_)});
     if (relu_) steps.push_back({CudnnGraph::kRelu, -1});
-    const int result = buffer(KernelArgKind::kResult, 0);
+    const int result = buffer(result_.kind, result_.index);
     const auto written = [&](size_t step) {
       const bool last = step == steps.size();
       CudnnGraph::Tensor t = tensor(last ? "y" : fmt::format("t{}", step), y_.shape, last ? result : -1);
@@ -360,12 +390,11 @@ class Planner {
   OperandView a_, b_, y_;
   std::optional<OperandView> scale_, residual_, bias_;
   bool relu_ = false;
+  KernelArg result_{KernelArgKind::kResult, 0};
   Layout layout_ = Layout::kAny;
 };
 
-}  // namespace
-
-Result<RegionCall> cudnn_call(const Func& region) {
+Result<const Node*> the_convolution(const Func& region) {
   const Node* core = nullptr;
   for (const auto& n : region.body.nodes) {
     if (n->op != &ops::convolution && n->op != &ops::convolution_input_grad &&
@@ -375,7 +404,39 @@ Result<RegionCall> cudnn_call(const Func& region) {
     core = n.get();
   }
   if (!core) return unsupported("no convolution");
+  return core;
+}
+
+// Sums so long that the convolution's result is worth being written and read once more. Sizes that aren't
+// known are taken to be large, as those of batches are.
+bool is_long(const Node& core) {
+  const Shape& y = core.operands[core.op == &ops::convolution_input_grad ? 0 : 1]->type.shape;  // or w
+  Dim k = 1;
+  if (core.op == &ops::convolution_weight_grad) {
+    for (size_t i = 0; i < y.size(); ++i)
+      if (i != 1) k = k * y[i];
+  } else {
+    const Shape& w = core.operands[1]->type.shape;
+    k = core.op == &ops::convolution ? w[1] : floordiv(w[0], core.attr("groups").as_int());
+    for (size_t i = 2; i < w.size(); ++i) k = k * w[i];
+  }
+  const int64_t enough = dtype_size(core.operands[0]->type.dtype) < 4 ? 32 : 256;
+  return !k.is_constant() || k.constant() >= enough;
+}
+
+}  // namespace
+
+Result<RegionCall> cudnn_call(const Func& region) {
+  GC_TRY(const Node* core, the_convolution(region));
   return Planner(region, *core).plan();
+}
+
+Result<RegionCall> cudnn_convolution_call(const Func& region, const CudaTarget& target,
+                                          LoweredRegion& lowered) {
+  GC_TRY(const Node* core, the_convolution(region));
+  if (!is_long(*core)) return unsupported("its sums are too short for a convolution apart from its epilogue");
+  return call_and_kernels(region, *core, target, lowered,
+                          [&](int workspace) { return Planner(region, *core).plan_core(workspace); });
 }
 
 }  // namespace graphc::cuda

@@ -21,11 +21,14 @@ Status add_library_calls(const Func& region, const CudaTarget& target, LoweredRe
     lowered.calls.push_back(*std::move(call));
     return ok_status();
   }
-  Result<RegionCall> product = cublaslt_product_call(region, target, lowered);
-  if (product.ok())
-    lowered.calls.push_back(*std::move(product));
-  else if (product.error().code != ErrorCode::kUnsupported)
-    return product.error();
+  for (auto* apart : {cublaslt_product_call, cudnn_convolution_call}) {
+    Result<RegionCall> call = apart(region, target, lowered);
+    if (call.ok()) {
+      lowered.calls.push_back(*std::move(call));
+      break;
+    }
+    if (call.error().code != ErrorCode::kUnsupported) return call.error();
+  }
   return ok_status();
 }
 

@@ -37,5 +37,9 @@ Result<RegionCall> cublaslt_product_call(const Func& region, const CudaTarget& t
 // cuDNN's: spelled as backends/cuda/exec/cudnn_graph.h says, covered as cudnn.cpp says. kUnsupported with the
 // reason.
 Result<RegionCall> cudnn_call(const Func& region);
+// The same for a region whose epilogue cuDNN lacks: the convolution alone, into a new workspace, and the
+// epilogue as kernels after it, both added to `lowered`. Only where sums are long.
+Result<RegionCall> cudnn_convolution_call(const Func& region, const CudaTarget& target,
+                                          LoweredRegion& lowered);
 
 }  // namespace graphc::cuda

@@ -32,19 +32,20 @@ int handle(void** out) {
 #define EACH_FUNCTION(F)                                                                                    \
   F(cuInit, accept)                                                                                         \
   F(cuDeviceGetCount, zero)                                                                                 \
-  F(cuFuncGetAttribute, zero) F(cuKernelGetAttribute, zero) F(cuFuncSetAttribute, accept)                   \
-      F(cuKernelSetAttribute, accept) F(cuKernelGetFunction, handle) F(cuLibraryLoadData, handle)           \
-          F(cuLibraryGetKernel, handle) F(cuLibraryGetModule, handle) F(cuLibraryUnload, accept)            \
-              F(cuModuleLoadData, handle) F(cuModuleLoadDataEx, handle) F(cuModuleGetFunction, handle)      \
-                  F(cuModuleUnload, accept) F(cuOccupancyMaxActiveBlocksPerMultiprocessor, one)             \
-                      F(cuOccupancyMaxActiveClusters, one) F(cuOccupancyMaxPotentialClusterSize, one) F(    \
-                          cuGetExportTable, refuse) F(cuGetErrorName, refuse) F(cuGetErrorString, refuse)   \
-                          F(cuCtxGetCurrent, refuse) F(cuCtxGetLimit, refuse) F(cuCtxPopCurrent, refuse)    \
-                              F(cuCtxPushCurrent, refuse) F(cuStreamGetCtx, refuse) F(cuLinkCreate, refuse) \
-                                  F(cuLinkAddData, refuse) F(cuLinkComplete, refuse)                        \
-                                      F(cuLinkDestroy, refuse) F(cuDeviceGet, refuse)                       \
-                                          F(cuLaunchKernel, refuse) F(cuLaunchCooperativeKernel, refuse)    \
-                                              F(cuLaunchKernelEx, refuse) F(cuLibraryLoadFromFile, refuse)
+  F(cuFuncGetAttribute, zero)                                                                               \
+  F(cuKernelGetAttribute, zero)                                                                             \
+  F(cuFuncSetAttribute, accept) F(cuKernelSetAttribute, accept) F(cuKernelGetFunction, handle)              \
+      F(cuLibraryLoadData, handle) F(cuLibraryGetKernel, handle) F(cuLibraryGetModule, handle)              \
+          F(cuLibraryUnload, accept) F(cuModuleLoadData, handle) F(cuModuleLoadDataEx, handle)              \
+              F(cuModuleGetFunction, handle) F(cuModuleUnload, accept)                                      \
+                  F(cuOccupancyMaxActiveBlocksPerMultiprocessor, one) F(cuOccupancyMaxActiveClusters, one)  \
+                      F(cuOccupancyMaxPotentialClusterSize, one) F(cuGetExportTable, refuse) F(             \
+                          cuGetErrorName, refuse) F(cuGetErrorString, refuse) F(cuCtxGetCurrent, refuse)    \
+                          F(cuCtxGetLimit, refuse) F(cuCtxPopCurrent, refuse) F(cuCtxPushCurrent, refuse)   \
+                              F(cuStreamGetCtx, refuse) F(cuLinkCreate, refuse) F(cuLinkAddData, refuse)    \
+                                  F(cuLinkComplete, refuse) F(cuLinkDestroy, refuse) F(cuDeviceGet, refuse) \
+                                      F(cuLaunchKernel, refuse) F(cuLaunchCooperativeKernel, refuse)        \
+                                          F(cuLaunchKernelEx, refuse) F(cuLibraryLoadFromFile, refuse)
 EACH_FUNCTION(NAMED)
 
 extern "C" __attribute__((visibility("default"))) int cuDriverGetVersion(int* version) {

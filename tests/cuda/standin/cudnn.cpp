@@ -470,6 +470,7 @@ cudnnStatus_t finalize(Descriptor& d) {
         ++g_planned;
         return CUDNN_STATUS_SUCCESS;
       }
+      if (g_refuse) return CUDNN_STATUS_NOT_SUPPORTED;
       const auto json = d.get<char>(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION);
       if (!Plan::parse(std::string(json.begin(), json.end()), d.plan)) return CUDNN_STATUS_BAD_PARAM;
       ++g_restored;
@@ -496,7 +497,7 @@ CUDNN_API unsigned long long standin_cudnn_count(const char* what) {
 }
 CUDNN_API void standin_cudnn_refuse(int on) { g_refuse = on != 0; }
 
-CUDNN_API size_t cudnnGetVersion() { return 91900; }
+CUDNN_API size_t cudnnGetVersion() { return 99900; }
 CUDNN_API const char* cudnnGetErrorString(cudnnStatus_t s) {
   return s == CUDNN_STATUS_SUCCESS     ? "CUDNN_STATUS_SUCCESS"
          : s == CUDNN_STATUS_BAD_PARAM ? "CUDNN_STATUS_BAD_PARAM"
