@@ -125,6 +125,13 @@ TEST(CudnnCall, StandsForTheRegionsKernels) {
   EXPECT_EQ(program->blob.calls[0].last_step, program->blob.steps.size());
   ASSERT_EQ(program->lowered.not_called.size(), 1U);
   EXPECT_TRUE(program->lowered.not_called[0].starts_with("cublaslt: ")) << program->lowered.not_called[0];
+  const std::string notes = library_notes(program->lowered);
+  EXPECT_NE(
+      notes.find("cudnn does them, where it is\n//   cudnn f32\n//   x = arg operand0 f32 [N, 6, 9, 8]\n"),
+      std::string::npos)
+      << notes;
+  for (size_t at = 0; at < notes.size(); at = notes.find('\n', at) + 1)
+    EXPECT_EQ(notes.substr(at, 2), "//") << notes;
 }
 
 TEST(CudnnGraphText, SaysWhatIsWrongAndWhere) {
