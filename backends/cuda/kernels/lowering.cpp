@@ -18,6 +18,7 @@ Result<LoweredRegion> lower_region(const Func& region, const LowerOptions& optio
       with("contraction", lower_contraction),
       with("window", lower_window),
       with("scatter", lower_scatter),
+      with("attention", lower_attention),
   };
   return lower_by_templates(region, options.name, "cuda", templates);
 }

@@ -31,5 +31,6 @@ Result<LoweredRegion> lower_reduce(const Func& region, const LowerOptions& optio
 Result<LoweredRegion> lower_contraction(const Func& region, const LowerOptions& options);
 Result<LoweredRegion> lower_window(const Func& region, const LowerOptions& options);
 Result<LoweredRegion> lower_scatter(const Func& region, const LowerOptions& options);
+Result<LoweredRegion> lower_attention(const Func& region, const LowerOptions& options);
 
 }  // namespace graphc::cuda
