@@ -196,7 +196,8 @@ void AttentionKernel::load_tile(const Buffer& to, int rows, int64_t width, const
                                 const Dim& size) {
   const int64_t columns = v->type.shape.back().constant();
   const int64_t quads = width / 4;
-  b_.loop(thread(c_.threads()), "e", 0, rows * quads, [&](Dim e) {
+  // Two wide loads in flight of every thread are enough, and more would take the registers that hold accumulators.
+  b_.loop(thread(c_.threads(), 2), "e", 0, rows * quads, [&](Dim e) {
     const Dim row = b_.simplify(floordiv(e, quads)), column = b_.simplify(mod(e, quads) * 4);
     const Dim n = named("n", row0 + row, row0, row0 + (rows - 1));
     std::vector<Dim> guards;
