@@ -33,6 +33,15 @@ Dim primitive_flops(const Node& n) {
     return 2 * n.operands[0]->type.num_elements() * kernel_elements(shape(1));
   if (&op == &ops::convolution_weight_grad)
     return 2 * n.operands[1]->type.num_elements() * kernel_elements(out.shape);
+  if (&op == &ops::attention || &op == &ops::attention_grad) {
+    // Products of q k^T and p v; the gradient computes scores again and has four more. About five operations
+    // for each score beside them.
+    const Dim e = shape(0).back(), v = shape(2).back();
+    Dim rows = 1;  // of scores, over all heads
+    for (size_t i = 0; i + 1 < shape(0).size(); ++i) rows *= shape(0)[i];
+    const Dim each = &op == &ops::attention ? 2 * e + 2 * v + 5 : 6 * e + 4 * v + 5;
+    return rows * shape(1)[shape(1).size() - 2] * each;
+  }
   if (&op == &ops::reduce_window) {
     Dim window = 1;
     for (const int64_t w : n.attr("window").as_ints()) window *= w;

@@ -4,7 +4,8 @@
 //   Cost c = function_cost(*f);                 // after the pipeline
 //   c.flops.evaluate({{"N", 8}});               // 2 a multiply-add
 //
-// Counted: 2 for each multiply-add of dot_general and the convolutions (padding included), 1 for each element
+// Counted: 2 for each multiply-add of dot_general and the convolutions (padding included) and of attention
+// (columns that no row sees included; its gradient computes the scores again), 1 for each element
 // of a floating-point scalar op (exp and friends too) and for each element that a reduction or window reads.
 // Comparisons, casts, selections and integer arithmetic are free. Bytes: every fusion reads its operands and
 // writes its results once.

@@ -23,6 +23,7 @@ struct ExampleRegions {
 inline Result<ExampleRegions> example_regions(const std::string& name, bool training,
                                               const std::map<std::string, std::string>& set = {}) {
   CompileOptions o;
+  o.target = "cuda";
   o.functions = {.infer = true, .eval = training, .train = training};
   o.set = set;
   SourceOptions source;

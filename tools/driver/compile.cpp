@@ -43,7 +43,10 @@ Status run_pipeline(Module& m, const std::string& model, const CompileOptions& o
   std::erase_if(m.funcs, [&](const std::unique_ptr<Func>& f) {
     return std::none_of(parts.begin(), parts.end(), [&](const Part& p) { return p.func == f->name; });
   });
-  PassManager passes = build_pipeline({.opt_level = options.opt_level});
+  GC_TRY(const Target target, Target::parse(options.target));
+  PipelineOptions pipeline{.opt_level = options.opt_level};
+  if (target.backend == "cuda") pipeline.extra_kinds = {"attention"};
+  PassManager passes = build_pipeline(pipeline);
   passes.options.verify_each = true;  // some ms
   const std::unique_ptr<Module> before = clone(m);
   if (Status s = passes.run(m); !s.ok()) {

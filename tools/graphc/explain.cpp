@@ -20,6 +20,7 @@ const char* why_kind(const std::string& kind) {
   if (kind == "columns") return "reductions over outer axes with what is elementwise around them";
   if (kind == "contraction") return "one matrix product or convolution; what surrounds it runs on its tiles";
   if (kind == "window") return "one pooling with what is elementwise around it";
+  if (kind == "attention") return "attention or its gradient, without the matrix of scores";
   if (kind == "scatter") return "one scatter_add";
   return "";
 }

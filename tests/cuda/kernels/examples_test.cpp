@@ -21,7 +21,7 @@ std::unique_ptr<Module> compiled(const std::string& example, std::map<std::strin
   auto e = file->elaborate(options);
   EXPECT_TRUE(e) << file->report();
   if (!e) return nullptr;
-  Status s = build_pipeline({.opt_level = opt_level}).run(*e->module);
+  Status s = build_pipeline({.opt_level = opt_level, .extra_kinds = {"attention"}}).run(*e->module);
   EXPECT_TRUE(s.ok()) << s.error().message;
   return std::move(e->module);
 }
