@@ -25,9 +25,10 @@ Result<const Api*> api() {
   static const Result<Api> loaded = []() -> Result<Api> {
     const CudaLibrary& l = CudaLibraries::get().nvrtc;
     if (!l.loaded())
-      return unsupported(l.problem +
-                         "; compiling for CUDA needs it: install the CUDA toolkit or the PyPI "
-                         "package nvidia-cuda-nvrtc, or name its folder in GRAPHC_CUDA_LIBRARIES");
+      return Error{ErrorCode::kDevice,
+                   l.problem +
+                       "; compiling for CUDA needs it: install the CUDA toolkit or the PyPI "
+                       "package nvidia-cuda-nvrtc, or name its folder in GRAPHC_CUDA_LIBRARIES"};
     Api a{};
     bool complete = true;
     const auto find = [&](auto& f, const char* name) {

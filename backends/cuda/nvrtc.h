@@ -33,7 +33,7 @@ struct CudaBinary {
   bool cached = false;
 };
 
-// kUnsupported: NVRTC isn't there, or doesn't know the architecture. kInternal: the text is wrong, which is
+// kDevice: NVRTC isn't there. kUnsupported: it doesn't know the architecture. kInternal: the text is wrong, which is
 // ours to answer for; the message holds NVRTC's log.
 // With a cache, equal sources, options and versions of NVRTC are compiled once; what NVRTC had to say about
 // them isn't kept.
