@@ -54,6 +54,7 @@ Status print_profile(const std::string& id) {
 Status run() {
   GC_TRY(const std::unique_ptr<BackendRegistry> backends, execution_backends(nullptr));
   for (const std::string& name : backends->names()) {
+    if (name == "cuda") continue;  // with its libraries, below
     GC_TRY(const std::vector<DeviceInfo> devices, backends->devices(name));
     for (const DeviceInfo& d : devices) {
       fmt::print("{}:{}  {}", name, d.id, d.name);
