@@ -19,11 +19,11 @@ namespace {
 ErrorCode code_of(int32_t code) {
   switch (code) {
     case GC_CANCELLED: return ErrorCode::kCancelled;
-    case GC_INVALID:
-    case GC_STALE: return ErrorCode::kInvalid;
+    case GC_INVALID: return ErrorCode::kInvalid;
     case GC_NO_MEMORY: return ErrorCode::kNoMemory;
     case GC_UNIMPLEMENTED: return ErrorCode::kUnsupported;
     case GC_TIMEOUT:
+    case GC_STALE:  // not this machine's
     case GC_DEVICE_LOST: return ErrorCode::kDevice;
     default: return ErrorCode::kInternal;
   }

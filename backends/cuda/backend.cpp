@@ -81,6 +81,12 @@ Result<std::string> emit(gc_span ir, const std::string& target, std::string_view
     return std::move(b.code);
   }
   std::string text = cuda::library_notes(p.lowered);
+  if (form == "placement") {
+    for (size_t i = 0; i < p.blob.steps.size(); ++i)
+      text += fmt::format("launch {}: {} blocks of {} threads\n", p.blob.steps[i].kernel,
+                          parallel_extent(p.lowered.steps[i].kernel).to_string(), p.blob.steps[i].threads);
+    return text;
+  }
   for (const KernelStep& s : p.lowered.steps) text += print_kernel(s.kernel);
   return text;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "passes/cost.h"
+#include "tools/driver/backends.h"
 #include "tools/graphc/session.h"
 
 namespace graphc::cli {
@@ -11,7 +12,7 @@ namespace {
 
 struct Options {
   ModelArgs model;
-  bool train = false;
+  bool train = false, placement = false;
 };
 
 const char* why_kind(const std::string& kind) {
@@ -37,7 +38,21 @@ std::string place(const MemoryPlan& plan, const Value* v) {
   return at;
 }
 
-void explain(const LoweredFunction& f, const Lowered& l) {
+// The target's own words on how it runs a step, each line indented.
+Status explain_placement(Device& device, const LoweredExec& e) {
+  gc_graph g{};
+  g.struct_size = sizeof g;
+  g.ir = {e.ir.data(), e.ir.size()};
+  GC_TRY(const std::string text, device.emit(g, "placement"));
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    fmt::print("       {}\n", text.substr(at, end - at));
+    at = end + 1;
+  }
+  return {};
+}
+
+Status explain(const LoweredFunction& f, const Lowered& l, Device* device) {
   std::string arena = "sized when it runs";
   if (f.plan.is_static) arena = bytes_text(static_cast<double>(f.plan.arena_bytes));
   fmt::print("function {}: {} steps, arena {}\n", f.name, f.plan.steps.size(), arena);
@@ -49,6 +64,7 @@ void explain(const LoweredFunction& f, const Lowered& l) {
     fmt::print("       {} ops: {}; {} FLOP\n", n.region->nodes.size(), why_kind(e.kind),
                node_cost(n).flops.to_string());
     if (e.uses > 1) fmt::print("       its code is used {} times\n", e.uses);
+    if (device && e.backend == device->backend()) GC_CHECK(explain_placement(*device, e));
     for (const auto& r : n.results) {
       std::string in_place;
       for (const Value* v : n.operands)
@@ -58,6 +74,7 @@ void explain(const LoweredFunction& f, const Lowered& l) {
   }
   if (!f.plan.copies.empty()) fmt::print("\n     {} copies at the end\n", f.plan.copies.size());
   fmt::print("\n");
+  return {};
 }
 
 Status run(const Options& o) {
@@ -66,7 +83,16 @@ Status run(const Options& o) {
          compile_options(o.model, {.infer = !o.train, .eval = false, .train = o.train}));
   GC_TRY(const CompiledModel m, compile_file(o.model.file, options));
   print_warnings(m.warnings);
-  for (const LoweredFunction& f : m.lowered.functions) explain(f, m.lowered);
+  std::unique_ptr<BackendRegistry> compilers;
+  std::shared_ptr<Device> device;
+  if (o.placement) {
+    GC_TRY(const Target target, Target::parse(o.model.target));
+    if (target.backend != "cuda")
+      return Error{ErrorCode::kUsage, "--placement tells of launches and library calls of --target cuda"};
+    GC_TRY(compilers, compiler_backends(target, nullptr));
+    GC_TRY(device, compilers->device(target.backend, target.device));
+  }
+  for (const LoweredFunction& f : m.lowered.functions) GC_CHECK(explain(f, m.lowered, device.get()));
   return {};
 }
 
@@ -78,6 +104,8 @@ void add_explain(CommandLine& program) {
       program.command("explain", "what runs where, what is fused and where results lie, by source line");
   add_compile_options(c, o->model);
   c.flag("--train", o->train, "the training step instead of inference")
+      .flag("--placement", o->placement,
+            "with --target cuda: launches, library calls, and why there are none")
       .example("explain examples/mnist_cnn.graph --set N=1")
       .action([o] { return run(*o); });
 }

@@ -170,7 +170,7 @@ gc_error* emit(gc_device* raw, const gc_graph* g, const char* form, const gc_sin
 }
 
 const void* extension(gc_plugin*, const char* name, uint32_t version) {
-  static const gc_ext_emit ext{sizeof(gc_ext_emit), "loops,cuda,ptx", emit};
+  static const gc_ext_emit ext{sizeof(gc_ext_emit), "loops,cuda,ptx,placement", emit};
   const std::string_view n = name;
   if (version != 1) return nullptr;
   if (n == "graphc.emit") return the_compiler ? &ext : nullptr;

@@ -27,7 +27,7 @@ struct CudaCompiler {
   // How many nodes the graph has, if all of it can be compiled; kUnsupported with the reason otherwise.
   Result<size_t> (*claim)(gc_span ir, const std::string& target);
   Result<KernelBlob> (*compile)(gc_span ir, const std::string& target);
-  // form: "loops", "cuda" or "ptx"
+  // form: "loops", "cuda", "ptx" or "placement" (launches, library calls, and why there are none)
   Result<std::string> (*emit)(gc_span ir, const std::string& target, std::string_view form);
 };
 
