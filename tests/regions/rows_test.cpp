@@ -1,17 +1,17 @@
 // Reductions along the innermost axes, as fuse leaves them.
-#include "tests/backends/region_case.h"
+#include "tests/regions/judge.h"
 
 namespace graphc {
 namespace {
 
-Value* reduce(RegionCase& c, const OpDef& op, Value* x, std::vector<int64_t> axes, bool keepdims) {
+Value* reduce(JudgedCase& c, const OpDef& op, Value* x, std::vector<int64_t> axes, bool keepdims) {
   return c.b.create(op, {x}, {{"axes", Attr::ints(axes)}, {"keepdims", keepdims}});
 }
-Value* argmax(RegionCase& c, Value* x, int64_t axis, bool keepdims, DType dtype = DType::kI32) {
+Value* argmax(JudgedCase& c, Value* x, int64_t axis, bool keepdims, DType dtype = DType::kI32) {
   return c.b.create(ops::argmax, {x}, {{"axis", axis}, {"keepdims", keepdims}, {"dtype", dtype}});
 }
 
-Value* softmax(RegionCase& c, Value* x) {
+Value* softmax(JudgedCase& c, Value* x) {
   int64_t axis = x->type.rank() - 1;
   Value* e = c.b.exp(c.b.sub(x, c.b.max(x, {axis}, true)));
   return c.b.div(e, c.b.sum(e, {axis}, true));
@@ -19,11 +19,11 @@ Value* softmax(RegionCase& c, Value* x) {
 
 const int64_t kLengths[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 64, 67, 100, 257, 1024};
 
-TEST(CpuRows, Softmax) {
+TEST(JUDGED(Rows), Softmax) {
   for (int64_t rows : {0, 1, 3, 8, 41})
     for (int64_t n : kLengths) {
       SCOPED_TRACE(::testing::Message() << rows << "x" << n);
-      RegionCase c("rows");
+      JudgedCase c("rows");
       c.lo = -20, c.hi = 20;
       c.result(softmax(c, c.f32({rows, n})));
       c.check();
@@ -31,10 +31,10 @@ TEST(CpuRows, Softmax) {
     }
 }
 
-TEST(CpuRows, SoftmaxWithScaleAndMaskOfRank4) {
+TEST(JUDGED(Rows), SoftmaxWithScaleAndMaskOfRank4) {
   Dim n = Dim::symbol("N"), t = Dim::symbol("T");
   for (Sizes s : {Sizes{{"N", 1}, {"T", 1}}, {{"N", 2}, {"T", 33}}, {{"N", 3}, {"T", 64}}}) {
-    RegionCase c("rows");
+    JudgedCase c("rows");
     Value* x = c.f32({n, 2, t, t});
     c.lo = -5, c.hi = 5;
     Value *q = c.b.iota({t, t}, 0, DType::kI32), *k = c.b.iota({t, t}, 1, DType::kI32);
@@ -46,9 +46,9 @@ TEST(CpuRows, SoftmaxWithScaleAndMaskOfRank4) {
   }
 }
 
-TEST(CpuRows, LogSoftmaxKeepsTheMaximum) {
+TEST(JUDGED(Rows), LogSoftmaxKeepsTheMaximum) {
   for (int64_t n : {1, 10, 50, 1000}) {
-    RegionCase c("rows");
+    JudgedCase c("rows");
     Value* x = c.f32({Dim::symbol("N"), n});
     c.lo = -30, c.hi = 30;
     Value* shifted = c.b.sub(x, c.b.max(x, {1}, true));
@@ -60,11 +60,11 @@ TEST(CpuRows, LogSoftmaxKeepsTheMaximum) {
   }
 }
 
-TEST(CpuRows, LayerNormForwardAndBackward) {
+TEST(JUDGED(Rows), LayerNormForwardAndBackward) {
   for (int64_t n : {1, 5, 48, 64, 769}) {
     SCOPED_TRACE(n);
     {
-      RegionCase c("rows");
+      JudgedCase c("rows");
       Value *x = c.f32({2, 5, n}), *w = c.f32({n}), *bias = c.f32({n});
       Value* mean = c.b.div(c.b.sum(x, {2}, true), static_cast<double>(n));
       Value* d = c.b.sub(x, mean);
@@ -77,7 +77,7 @@ TEST(CpuRows, LayerNormForwardAndBackward) {
       c.check();
     }
     {
-      RegionCase c("rows");
+      JudgedCase c("rows");
       Value *x = c.f32({10, n}), *dy = c.f32({10, n}), *w = c.f32({n}), *mean = c.f32({10, 1}),
             *r = c.f32({10, 1});
       Value *h = c.b.mul(c.b.sub(x, mean), r), *g = c.b.mul(dy, w);
@@ -90,11 +90,11 @@ TEST(CpuRows, LayerNormForwardAndBackward) {
   }
 }
 
-TEST(CpuRows, CrossEntropyWithAPickedClassAndAccuracy) {
+TEST(JUDGED(Rows), CrossEntropyWithAPickedClassAndAccuracy) {
   for (int64_t classes : {2, 10, 33, 1000}) {
     SCOPED_TRACE(classes);
     Dim n = Dim::symbol("N");
-    RegionCase c("rows");
+    JudgedCase c("rows");
     Value *x = c.f32({n, classes}), *labels = c.arg({DType::kI32, {n}});
     c.int_hi = classes - 1;
     c.lo = -10, c.hi = 10;
@@ -113,9 +113,9 @@ TEST(CpuRows, CrossEntropyWithAPickedClassAndAccuracy) {
   }
 }
 
-TEST(CpuRows, LossOfAGatheredTable) {
+TEST(JUDGED(Rows), LossOfAGatheredTable) {
   Dim n = Dim::symbol("N");
-  RegionCase c("rows");
+  JudgedCase c("rows");
   Value *table = c.f32({50, 37}), *ids = c.arg({DType::kI64, {n}}), *w = c.f32({37});
   c.int_hi = 49;
   Value* rows = c.b.gather(table, ids, 0);
@@ -124,12 +124,12 @@ TEST(CpuRows, LossOfAGatheredTable) {
   c.check({{"N", 29}});
 }
 
-TEST(CpuRows, EveryReductionOfEveryType) {
+TEST(JUDGED(Rows), EveryReductionOfEveryType) {
   for (DType t : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kI8, DType::kU8, DType::kI16,
                   DType::kI32, DType::kI64, DType::kU32})
     for (int64_t n : {1, 9, 16, 70}) {
       SCOPED_TRACE(::testing::Message() << dtype_name(t) << " " << n);
-      RegionCase c("rows");
+      JudgedCase c("rows");
       c.int_lo = is_signed_int(t) ? -3 : 0;
       c.lo = 0.8, c.hi = 1.2;
       Value* x = c.arg({t, {5, n}});
@@ -142,9 +142,9 @@ TEST(CpuRows, EveryReductionOfEveryType) {
     }
 }
 
-TEST(CpuRows, AllAndAny) {
+TEST(JUDGED(Rows), AllAndAny) {
   for (int64_t n : {1, 3, 16, 33}) {
-    RegionCase c("rows");
+    JudgedCase c("rows");
     Value *x = c.arg({DType::kBool, {40, n}}), *y = c.f32({40, n});
     c.result(reduce(c, ops::all, x, {1}, false));
     c.result(reduce(c, ops::any, x, {1}, false));
@@ -154,8 +154,8 @@ TEST(CpuRows, AllAndAny) {
   }
 }
 
-TEST(CpuRows, CountsWhatHolds) {
-  RegionCase c("rows");
+TEST(JUDGED(Rows), CountsWhatHolds) {
+  JudgedCase c("rows");
   Value* x = c.f32({7, 100});
   Value* holds = c.b.compare(ScalarOp::kGt, x, c.b.full(0.0, DType::kF32));
   c.result(c.b.sum(c.b.cast(holds, DType::kI32), {1}));
@@ -163,8 +163,8 @@ TEST(CpuRows, CountsWhatHolds) {
   c.check();
 }
 
-TEST(CpuRows, ArgmaxTakesTheFirstOfEqualsAndNaN) {
-  RegionCase c("rows");
+TEST(JUDGED(Rows), ArgmaxTakesTheFirstOfEqualsAndNaN) {
+  JudgedCase c("rows");
   Value* x = c.f32({6, 40});
   c.result(argmax(c, x, 1, false));
   c.result(reduce(c, ops::max, x, {1}, false));
@@ -180,17 +180,17 @@ TEST(CpuRows, ArgmaxTakesTheFirstOfEqualsAndNaN) {
   c.check();
 }
 
-TEST(CpuRows, ReducesSeveralAxes) {
+TEST(JUDGED(Rows), ReducesSeveralAxes) {
   for (int64_t n : {1, 2, 5})
     for (int64_t hw : {1, 7, 12}) {
       SCOPED_TRACE(::testing::Message() << n << " " << hw);
-      RegionCase c("rows");
+      JudgedCase c("rows");
       Value* x = c.f32({n, 6, hw, hw});
       c.result(c.b.mean(x, {2, 3}));
       c.result(c.b.max(x, {2, 3}));
       c.check();
       // batch norm's statistics
-      RegionCase d("rows");
+      JudgedCase d("rows");
       x = d.f32({n, 6, hw, hw});
       Value* mean = d.b.div(d.b.sum(x, {0, 2, 3}, true), static_cast<double>(n * hw * hw));
       Value* diff = d.b.sub(x, mean);
@@ -200,7 +200,7 @@ TEST(CpuRows, ReducesSeveralAxes) {
       d.result(var);
       d.tolerance = 2e-5;
       d.check();
-      RegionCase e("rows");
+      JudgedCase e("rows");
       x = e.f32({3, n, 2, hw, 5});
       e.result(e.b.sum(x, {1, 4}));
       e.result(e.b.sum(e.b.mul(x, x), {1, 4}));
@@ -209,10 +209,10 @@ TEST(CpuRows, ReducesSeveralAxes) {
     }
 }
 
-TEST(CpuRows, BatchNormBackward) {
+TEST(JUDGED(Rows), BatchNormBackward) {
   Dim n = Dim::symbol("N");
   for (int64_t size : {1, 4, 9}) {
-    RegionCase c("rows");
+    JudgedCase c("rows");
     Value *x = c.f32({n, 5, 6, 6}), *dy = c.f32({n, 5, 6, 6}), *y = c.f32({n, 5, 6, 6});
     Value *mean = c.f32({5, 1, 1}), *r = c.f32({5, 1, 1});
     Value* g =
@@ -225,16 +225,16 @@ TEST(CpuRows, BatchNormBackward) {
   }
 }
 
-TEST(CpuRows, EverythingToOneNumber) {
+TEST(JUDGED(Rows), EverythingToOneNumber) {
   for (int64_t n : {1, 100, 5000, 100000, 300001}) {
     SCOPED_TRACE(n);
-    RegionCase c("rows");
+    JudgedCase c("rows");
     Value *x = c.f32({n}), *y = c.f32({n});
     Value* d = c.b.sub(x, y);
     c.result(c.b.sum(c.b.mul(d, d), {0}));
     c.result(c.b.max(x, {0}));
     c.check();
-    RegionCase s("rows");
+    JudgedCase s("rows");
     x = s.f32({Dim::symbol("N"), 3});
     s.result(s.b.sqrt(s.b.sum(s.b.mul(x, x), {0, 1})));
     s.result(s.b.mean(x, {0, 1}, true));
@@ -243,34 +243,34 @@ TEST(CpuRows, EverythingToOneNumber) {
   }
 }
 
-TEST(CpuRows, EmptyReductions) {
-  RegionCase c("rows");
+TEST(JUDGED(Rows), EmptyReductions) {
+  JudgedCase c("rows");
   Value* x = c.f32({4, Dim::symbol("T")});
   c.result(c.b.sum(x, {1}));
   c.result(reduce(c, ops::prod, x, {1}, false));
   c.check({{"T", 0}});
-  RegionCase d("rows");
+  JudgedCase d("rows");
   x = d.f32({0, 7});
   d.result(d.b.max(x, {1}));
   d.check();
 }
 
-TEST(CpuRows, ReadsThroughIndexMaps) {
-  RegionCase c("rows");
+TEST(JUDGED(Rows), ReadsThroughIndexMaps) {
+  JudgedCase c("rows");
   Value *x = c.f32({6, 5, 9}), *y = c.f32({6, 5});
   Value* t = c.b.transpose(x, {0, 2, 1});
   Value* p = c.b.pad(c.b.slice(t, 1, 1, 8, 2), {0, 0, 0, 0, 1, 2}, 0.5);
   Value* s = c.b.sum(p, {2}, true);
   c.result(c.b.mul(p, s));
   c.check();
-  RegionCase d("rows");
+  JudgedCase d("rows");
   x = d.f32({6, 5, 9}), y = d.f32({6, 5});
   Value* cat = d.b.concat({x, d.b.reshape(y, {6, 5, 1})}, 2);
   d.result(d.b.sum(cat, {1, 2}));
   d.check();
 }
 
-TEST(CpuRows, SymbolicRowsAndLengths) {
+TEST(JUDGED(Rows), SymbolicRowsAndLengths) {
   Dim n = Dim::symbol("N"), t = Dim::symbol("T");
   for (Sizes s : {Sizes{{"N", 1}, {"T", 1}},
                   {{"N", 0}, {"T", 5}},
@@ -278,10 +278,10 @@ TEST(CpuRows, SymbolicRowsAndLengths) {
                   {{"N", 7}, {"T", 101}},
                   {{"N", 2}, {"T", 4099}}}) {
     SCOPED_TRACE(::testing::Message() << s["N"] << " " << s["T"]);
-    RegionCase c("rows");
+    JudgedCase c("rows");
     c.result(softmax(c, c.f32({n, t})));
     c.check(s);
-    RegionCase d("rows");
+    JudgedCase d("rows");
     Value* x = d.f32({n, 3, t});
     d.result(d.b.sum(x, {0, 2}));
     d.result(d.b.mean(x, {0, 2}, true));

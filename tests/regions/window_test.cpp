@@ -1,5 +1,5 @@
 // Pooling, forward and backward, with elementwise work around it.
-#include "tests/backends/region_case.h"
+#include "tests/regions/judge.h"
 
 namespace graphc {
 namespace {
@@ -33,6 +33,9 @@ std::vector<Pool> pools() {
       {{2, 3, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}, {1, 1}},
       {{0, 3, 8, 8}, {2, 2}, {2, 2}, {0, 0, 0, 0}, {1, 1}},
       {{1, 2, 11, 10}, {2, 2}, {3, 3}, {0, 0, 0, 0}, {1, 1}},  // gaps between windows
+      {{1, 2, 13, 12}, {9, 9}, {1, 2}, {4, 4, 3, 3}, {1, 1}},  // many taps
+      {{1, 2, 23, 21}, {6, 5}, {5, 5}, {2, 0, 1, 1}, {1, 1}},  // many phases
+      {{1, 1, 90}, {70}, {20}, {8, 9}, {1}},
   };
 }
 
@@ -49,23 +52,23 @@ std::string describe(const Pool& p, const char* kind) {
   return s;
 }
 
-TEST(CpuWindow, Forward) {
+TEST(JUDGED(Window), Forward) {
   for (const Pool& p : pools())
     for (const char* kind : {"max", "sum"}) {
       SCOPED_TRACE(describe(p, kind));
-      RegionCase c("window");
+      JudgedCase c("window");
       c.result(c.b.create(ops::reduce_window, {c.f32(p.x)}, attrs_of(p, kind)));
       c.check();
       if (HasFailure()) return;
     }
 }
 
-TEST(CpuWindow, Backward) {
+TEST(JUDGED(Window), Backward) {
   for (const Pool& p : pools())
     for (const char* kind : {"max", "sum"}) {
       SCOPED_TRACE(describe(p, kind));
-      RegionCase c("window");
-      RegionCase shape("window");
+      JudgedCase c("window");
+      JudgedCase shape("window");
       Shape ys = shape.b.create(ops::reduce_window, {shape.f32(p.x)}, attrs_of(p, kind))->type.shape;
       Value *x = c.f32(p.x), *dy = c.f32(ys);
       c.result(c.b.create(ops::reduce_window_grad, {x, dy}, attrs_of(p, kind)));
@@ -74,9 +77,9 @@ TEST(CpuWindow, Backward) {
     }
 }
 
-TEST(CpuWindow, EqualMaximaNaNAndInfinity) {
+TEST(JUDGED(Window), EqualMaximaNaNAndInfinity) {
   Pool p{{1, 2, 12, 20}, {3, 3}, {2, 1}, {1, 1, 1, 1}, {1, 1}};
-  RegionCase c("window"), d("window");
+  JudgedCase c("window"), d("window");
   Value* x = c.f32(p.x);
   Value* y = c.b.create(ops::reduce_window, {x}, attrs_of(p, "max"));
   c.result(y);
@@ -97,23 +100,23 @@ TEST(CpuWindow, EqualMaximaNaNAndInfinity) {
   d.check();
 }
 
-TEST(CpuWindow, PrologueAndEpilogue) {
+TEST(JUDGED(Window), PrologueAndEpilogue) {
   Dim n = Dim::symbol("N");
   Pool p{{n, 6, 24, 24}, {2, 2}, {2, 2}, {0, 0, 0, 0}, {1, 1}};
   for (int64_t size : {1, 5}) {
-    RegionCase c("window");
+    JudgedCase c("window");
     Value *x = c.f32(p.x), *bias = c.f32({6, 1, 1});
     Value* y = c.b.create(ops::reduce_window, {c.b.maximum(c.b.add(x, bias), c.b.full(0.0, DType::kF32))},
                           attrs_of(p, "max"));
     c.result(y);
     c.result(c.b.mul(y, 2.0));
     c.check({{"N", size}});
-    RegionCase a("window");
+    JudgedCase a("window");
     x = a.f32(p.x);
     a.result(a.b.div(a.b.create(ops::reduce_window, {x}, attrs_of(p, "sum")), 4.0));
     a.check({{"N", size}});
     // the gradient of relu behind that of the pool
-    RegionCase d("window");
+    JudgedCase d("window");
     x = d.f32(p.x);
     Value* dy = d.f32({n, 6, 12, 12});
     Value* g = d.b.create(ops::reduce_window_grad, {x, d.b.mul(dy, 0.5)}, attrs_of(p, "max"));
@@ -124,17 +127,17 @@ TEST(CpuWindow, PrologueAndEpilogue) {
   }
 }
 
-TEST(CpuWindow, SymbolicImage) {
+TEST(JUDGED(Window), SymbolicImage) {
   Dim n = Dim::symbol("N"), h = Dim::symbol("H");
   for (Sizes s :
        {Sizes{{"N", 1}, {"H", 3}}, {{"N", 2}, {"H", 20}}, {{"N", 3}, {"H", 37}}, {{"N", 0}, {"H", 9}}}) {
     SCOPED_TRACE(s["H"]);
     Pool p{{n, 2, h, h}, {3, 3}, {2, 2}, {1, 1, 1, 1}, {1, 1}};
-    RegionCase c("window");
+    JudgedCase c("window");
     Value* y = c.b.create(ops::reduce_window, {c.f32(p.x)}, attrs_of(p, "max"));
     c.result(y);
     c.check(s);
-    RegionCase d("window");
+    JudgedCase d("window");
     Value *x = d.f32(p.x), *dy = d.f32(y->type.shape);
     d.result(d.b.create(ops::reduce_window_grad, {x, dy}, attrs_of(p, "max")));
     d.check(s);
@@ -142,16 +145,16 @@ TEST(CpuWindow, SymbolicImage) {
   }
 }
 
-TEST(CpuWindow, DTypes) {
+TEST(JUDGED(Window), DTypes) {
   Pool p{{2, 3, 9, 40}, {3, 3}, {2, 1}, {1, 1, 1, 1}, {1, 1}};
   for (DType t : {DType::kF16, DType::kBF16, DType::kF64})
     for (const char* kind : {"max", "sum"}) {
       SCOPED_TRACE(::testing::Message() << dtype_name(t) << " " << kind);
-      RegionCase c("window");
+      JudgedCase c("window");
       Value* y = c.b.create(ops::reduce_window, {c.arg({t, p.x})}, attrs_of(p, kind));
       c.result(y);
       c.check();
-      RegionCase d("window");
+      JudgedCase d("window");
       Value *x = d.arg({t, p.x}), *dy = d.arg({t, y->type.shape});
       d.result(d.b.create(ops::reduce_window_grad, {x, dy}, attrs_of(p, kind)));
       d.check();
