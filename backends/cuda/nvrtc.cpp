@@ -21,9 +21,14 @@ struct Api {
   decltype(&::nvrtcGetErrorString) error;
 };
 
+const CudaLibrary& nvrtc_library() {
+  static const CudaLibraries libraries = CudaLibraries::open(CudaLibraries::kNvrtc);
+  return libraries.nvrtc;
+}
+
 Result<const Api*> api() {
   static const Result<Api> loaded = []() -> Result<Api> {
-    const CudaLibrary& l = CudaLibraries::get().nvrtc;
+    const CudaLibrary& l = nvrtc_library();
     if (!l.loaded())
       return Error{ErrorCode::kDevice,
                    l.problem +
@@ -82,7 +87,7 @@ Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptio
     flags.emplace_back("--ptxas-options=--warn-on-local-memory-usage");
     flags.emplace_back("--ptxas-options=-Werror");
   }
-  const CudaLibrary& library = CudaLibraries::get().nvrtc;
+  const CudaLibrary& library = nvrtc_library();
   std::string key = fmt::format("nvrtc\n{}\n{}\n{}\n", library.path, library.version, source.name);
   for (const std::string& f : flags) key += f + '\n';
   key += source.text;

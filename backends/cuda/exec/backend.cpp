@@ -13,7 +13,7 @@ namespace cuda_table {
 
 void Plugin::find_cards() {
   std::call_once(once, [this] {
-    const CudaLibraries libraries = CudaLibraries::open();
+    const CudaLibraries libraries = CudaLibraries::open(CudaLibraries::kDriver);
     auto d = CudaDriver::open(libraries);
     if (!d.ok()) {
       problem = d.error().message;

@@ -80,14 +80,17 @@ void* CudaLibrary::symbol(const char* symbol_name) const {
   return handle ? ::dlsym(handle, symbol_name) : nullptr;
 }
 
-CudaLibraries CudaLibraries::open() {
+CudaLibraries CudaLibraries::open(unsigned which) {
   const std::vector<std::string> folders = search_folders();
   CudaLibraries l;
-  l.driver = open_library("the NVIDIA driver", {"libcuda.so.1"}, folders);
-  l.nvrtc = open_library("NVRTC", {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}, folders);
-  l.cudnn = open_library("cuDNN", {"libcudnn.so.9"}, folders);
-  l.cublaslt =
-      open_library("cuBLASLt", {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}, folders);
+  if (which & kDriver) l.driver = open_library("the NVIDIA driver", {"libcuda.so.1"}, folders);
+  if (which & kNvrtc)
+    l.nvrtc = open_library("NVRTC", {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}, folders);
+  if (which & kMath) {
+    l.cudnn = open_library("cuDNN", {"libcudnn.so.9"}, folders);
+    l.cublaslt =
+        open_library("cuBLASLt", {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}, folders);
+  }
   if (auto* f = function<decltype(::cuDriverGetVersion)>(l.driver, "cuDriverGetVersion")) {
     int v = 0;
     if (f(&v) == CUDA_SUCCESS) l.driver.version = fmt::format("for CUDA {}.{}", v / 1000, v % 1000 / 10);
