@@ -62,7 +62,10 @@ class Verifier {
 
   // verify_expr.cpp; *lanes becomes true if the value differs between lanes
   Status expr(const Expr& e, bool* lanes);
+  static constexpr int kMaxDepth = 2000;  // of expressions
   Status node(const Expr& e, std::unordered_map<const ScalarNode*, bool>& seen, bool* lanes, int depth);
+  Status bad_node(const Expr& e);
+  Status own(const ScalarNode& n, bool* mine);
   Status types(const ScalarNode& n);
 
   // Where the surrounding loop of that kind is noted; serial and unroll loops aren't.

@@ -11,21 +11,34 @@ Status Verifier::expr(const Expr& e, bool* lanes) {
   return node(e, seen, lanes, 0);
 }
 
+// Recurses and does nothing else, so that deep expressions need little stack.
 Status Verifier::node(const Expr& e, std::unordered_map<const ScalarNode*, bool>& seen, bool* lanes,
                       int depth) {
-  if (!e) return error("an operand is missing");
-  if (depth > 2000) {
-    current_ = nullptr;  // too deep to be shown
-    return error("an expression is nested more than 2000 deep");
-  }
+  if (!e || depth > kMaxDepth) return bad_node(e);
   if (auto it = seen.find(e.get()); it != seen.end()) {
     *lanes |= it->second;
     return ok_status();
   }
-  const ScalarNode& n = *e;
   bool mine = false;
+  if (e.op() > ScalarOp::kIndex)
+    for (const Expr& a : e->args)
+      if (Status s = node(a, seen, &mine, depth + 1); !s.ok()) return s;
+  if (Status s = own(*e, &mine); !s.ok()) return s;
+  seen[e.get()] = mine;
+  *lanes |= mine;
+  return ok_status();
+}
+
+Status Verifier::bad_node(const Expr& e) {
+  if (!e) return error("an operand is missing");
+  current_ = nullptr;  // too deep to be shown
+  return error(fmt::format("an expression is nested more than {} deep", kMaxDepth));
+}
+
+// The node by itself; *mine: whether it differs between lanes, for one with operands if one of them does.
+Status Verifier::own(const ScalarNode& n, bool* mine) {
   switch (n.op) {
-    case ScalarOp::kConst: break;
+    case ScalarOp::kConst: return ok_status();
     case ScalarOp::kArg: return error("an operand of a region is left in the program");
     case ScalarOp::kVar: {
       auto it = values_.find(n.name);
@@ -33,14 +46,14 @@ Status Verifier::node(const Expr& e, std::unordered_map<const ScalarNode*, bool>
       if (it->second != n.type)
         return error(
             fmt::format("%{} is {}, used as {}", n.name, dtype_name(it->second), dtype_name(n.type)));
-      mine = lane_values_.count(n.name) > 0;
-      break;
+      *mine = lane_values_.count(n.name) > 0;
+      return ok_status();
     }
     case ScalarOp::kIndex:
       if (n.index.size() != 1 || n.type != DType::kI64) return error("index() is one i64");
       GC_CHECK(dim(n.index[0]));
-      mine = lane_varying(n.index[0]);
-      break;
+      *mine = lane_varying(n.index[0]);
+      return ok_status();
     case ScalarOp::kLoad: {
       GC_CHECK(dims(n.guards));
       GC_CHECK(access(n.buffer, n.index, n.guards, false));
@@ -49,20 +62,13 @@ Status Verifier::node(const Expr& e, std::unordered_map<const ScalarNode*, bool>
                                  dtype_name(n.type)));
       if (n.args.size() != 1 || n.args[0].op() != ScalarOp::kConst || n.args[0].type() != n.type)
         return error("a load's alternative is a constant of its type");
-      for (const Dim& d : n.index) mine |= lane_varying(d);
-      for (const Dim& d : n.guards) mine |= lane_varying(d);
-      mine |= private_.count(n.buffer) > 0;
-      break;
+      for (const Dim& d : n.index) *mine |= lane_varying(d);
+      for (const Dim& d : n.guards) *mine |= lane_varying(d);
+      *mine |= private_.count(n.buffer) > 0;
+      return ok_status();
     }
-    default: {
-      for (const Expr& a : n.args) GC_CHECK(node(a, seen, &mine, depth + 1));
-      GC_CHECK(types(n));
-      break;
-    }
+    default: return types(n);
   }
-  seen[e.get()] = mine;
-  *lanes |= mine;
-  return ok_status();
 }
 
 Status Verifier::types(const ScalarNode& n) {
