@@ -1,4 +1,5 @@
-// The printer behind emit_cuda.h: expressions in emit_cuda.cpp, statements in emit_stmt.cpp.
+// The printer behind emit_cuda.h: expressions in emit_cuda.cpp, statements in emit_stmt.cpp,
+// reductions in emit_reduce.cpp.
 #pragma once
 
 #include <functional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "backends/cuda/emit_cuda.h"
+#include "backends/cuda/index_width.h"
 
 namespace graphc::cuda {
 
@@ -23,12 +25,6 @@ class KernelPrinter {
  public:
   KernelPrinter(const Kernel& kernel, const DimRanges& ranges, bool wide)
       : k_(kernel), ranges_(ranges), wide_(wide) {}
-
-  // Fills bounds_ and unbounded_.
-  void measure();
-  // Every one must be below 2^31 for 32-bit index arithmetic.
-  const std::vector<Dim>& bounds() const { return bounds_; }
-  bool unbounded() const { return unbounded_; }
 
   Result<std::string> print(const std::string& name, std::string_view comment);
 
@@ -45,13 +41,6 @@ class KernelPrinter {
   void line(std::string_view text);
   void fail(std::string what);
   std::string_view index_type() const { return wide_ ? "i64" : "int"; }
-
-  // sizes of index arithmetic
-  std::optional<Dim> magnitude(const Dim& d) const;
-  void note_bound(const Dim& d);
-  void note(const Dim& d);
-  void note_expr(const Expr& e, std::unordered_set<const ScalarNode*>& seen);
-  void measure(const StmtList& list);
 
   // index expressions
   Dim flat_index(int buffer, const std::vector<Dim>& index) const;
@@ -82,7 +71,6 @@ class KernelPrinter {
   void head(const std::string& name, std::string_view comment);
   void block(const StmtList& list);
   void statement(const Stmt& s);
-  void know(const std::string& name, const Expr& value);
   std::optional<std::string> index_text(const Expr& e);
   void let(const Stmt& s);
   void store(const Stmt& s);
@@ -106,10 +94,6 @@ class KernelPrinter {
   bool wide_;
   std::string error_, out_;
   int indent_ = 0, next_ = 0;
-  std::map<std::string, std::optional<Dim>, std::less<>> magnitudes_;
-  std::vector<Dim> bounds_;
-  bool unbounded_ = false;
-
   std::map<std::string, std::string, std::less<>> names_;  // of values whose text isn't their name
   std::set<std::string, std::less<>> indices_;             // lets that are as wide as index arithmetic is
   std::set<std::string, std::less<>> data_;  // i64 values from data that index arithmetic may use

@@ -33,10 +33,9 @@ struct CudaBinary {
   bool cached = false;
 };
 
-// kDevice: NVRTC isn't there. kUnsupported: it doesn't know the architecture. kInternal: the text is wrong, which is
-// ours to answer for; the message holds NVRTC's log.
-// With a cache, equal sources, options and versions of NVRTC are compiled once; what NVRTC had to say about
-// them isn't kept.
+// kDevice: NVRTC isn't there. kUnsupported: it doesn't know the architecture. kInternal: the text is wrong,
+// which is ours to answer for; the message holds NVRTC's log. With a cache, equal sources, options and
+// versions of NVRTC are compiled once; what NVRTC had to say about them isn't kept.
 Result<CudaBinary> compile_cuda(const CudaSource& source, const CudaCompileOptions& options,
                                 const DiskCache* cache = nullptr);
 
