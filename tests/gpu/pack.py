@@ -2,7 +2,6 @@
 """Makes the bundle that tests/gpu/run runs on a machine with a card. usage: pack.py BUILD_DIR BUNDLE [--small] [--arch sm_90a]"""
 import argparse
 import json
-import os
 import pathlib
 import re
 import shutil

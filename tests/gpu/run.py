@@ -86,7 +86,16 @@ class Runner:
         if card == "unknown":
             m = re.search(r"^cuda:0\s+([^,\n]+)", devices, re.M)
             card = m.group(1) if m else card
-        return {"card": card, "driver": driver, "devices": devices}
+        return {"card": card, "driver": driver, "devices": devices, "f32_peak": self.f32_peak()}
+
+    def f32_peak(self):
+        """FLOP/s of f32 multiply-adds by the card's figures: 64 a clock and multiprocessor on 8.0, 128 on others; None: unknown."""
+        text = self.call(self.graphc + ["devices", "--profile", self.device.split(":")[-1]], check=False).stdout
+        p = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+        try:
+            return 2e6 * (64 if p["arch"] == "sm_80" else 128) * int(p["multiprocessors"]) * int(p["clock_mhz"])
+        except (KeyError, ValueError):
+            return None
 
     def run_model(self, case, directory):
         self.call(self.graphc_run + ["run", self.bundle / case["gcx"], "--device", self.device, "--input", "random", "--seed",
@@ -220,16 +229,16 @@ def markdown(results):
         lines += [f"compute-sanitizer: not run, {sanitizer['skipped']}.", ""]
     if rows := results.get("bench"):
         peers = results.get("torch", {})
-        lines += ["| | graphc, ms | TFLOP/s | GB/s | torch eager, ms | torch.compile, ms | torch.compile / graphc |",
-                  "|---|---|---|---|---|---|---|"]
+        peak = m.get("f32_peak")
+        lines += ["| | graphc, ms | TFLOP/s | of the f32 peak (MFU) | GB/s | torch eager, ms | torch.compile, ms | torch.compile / graphc |",
+                  "|---|---|---|---|---|---|---|---|"]
         for r in rows:
             eager, compiled = (peers.get(r["name"], {}).get(k) for k in ("eager_ms", "compile_ms"))
-            cell = lambda v: f"{v:.3f}" if v else "-"
-            lines.append(f"| {r['name']} | {r['median_ms']:.3f} | {r['flops'] / r['median_ms'] / 1e9:.2f} | "
+            cell = lambda v, form="{:.3f}": form.format(v) if v else "-"
+            rate = 1e3 * r["flops"] / r["median_ms"]
+            lines.append(f"| {r['name']} | {r['median_ms']:.3f} | {rate / 1e12:.2f} | {cell(peak and rate / peak, '{:.1%}')} | "
                          f"{r['bytes'] / r['median_ms'] / 1e6:.0f} | {cell(eager)} | {cell(compiled)} | "
-                         f"{compiled / r['median_ms']:.2f} |" if compiled else
-                         f"| {r['name']} | {r['median_ms']:.3f} | {r['flops'] / r['median_ms'] / 1e9:.2f} | "
-                         f"{r['bytes'] / r['median_ms'] / 1e6:.0f} | {cell(eager)} | - | - |")
+                         f"{cell(compiled and compiled / r['median_ms'], '{:.2f}')} |")
         if "skipped" in peers:
             lines += ["", f"torch: {peers['skipped']}"]
         lines.append("")
@@ -238,7 +247,22 @@ def markdown(results):
     return "\n".join(lines)
 
 
+def record(results, document):
+    """Puts a run's section first in docs/gpu-results.md. What no card gave doesn't go there."""
+    head = "# Results on GPUs\n\nWritten by `tests/gpu/run record`; newest first.\n\n"
+    card = json.loads((results / "results.json").read_text())["machine"]["card"]
+    if "stand-in" in card:
+        sys.exit(f"{results} is of the stand-in, which is no card")
+    old = document.read_text() if document.exists() else head
+    document.write_text(head + (results / "results.md").read_text().strip() + "\n\n" + old.removeprefix(head))
+    print(f"{document}: {results}/results.md added")
+
+
 def main():
+    if sys.argv[1:2] == ["record"]:
+        if len(sys.argv) != 3 or not pathlib.Path(sys.argv[2], "results.md").exists():
+            sys.exit("usage: run record RESULTS, a folder with the results.md of a run")
+        return record(pathlib.Path(sys.argv[2]), pathlib.Path(__file__).resolve().parents[2] / "docs" / "gpu-results.md")
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("bundle", nargs="?", type=pathlib.Path)
     p.add_argument("parts", nargs="*")
