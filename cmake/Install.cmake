@@ -3,7 +3,8 @@
 #   find_package(graphc REQUIRED)
 #   target_link_libraries(app PRIVATE graphc::runtime)
 #
-# graphc::runtime loads and runs .gcx artefacts on the cpu backend; examples/embed uses it. Includes are written as in this
+# graphc::runtime loads and runs .gcx artefacts on the cpu backend; graphc::cuda, where this build has it, adds the cuda
+# backend. examples/embed uses both. Includes are written as in this
 # tree: #include "runtime/executor.h".
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
@@ -20,11 +21,19 @@ set_target_properties(graphc_cpu_exec PROPERTIES EXPORT_NAME cpu)
 set_target_properties(graphc_base PROPERTIES EXPORT_NAME base)
 set_target_properties(graphc_flags PROPERTIES EXPORT_NAME flags)
 
+set(cuda)
+set(cuda_folder)
+if(TARGET graphc_cuda_exec)
+  set(cuda graphc_cuda_exec)
+  set(cuda_folder backends/cuda/exec)
+  set_target_properties(graphc_cuda_exec PROPERTIES EXPORT_NAME cuda)
+endif()
+
 set(where ${CMAKE_INSTALL_LIBDIR}/cmake/graphc)
-install(TARGETS graphc_application graphc_runtime graphc_backend_registry graphc_backend_host graphc_cpu_exec graphc_base graphc_flags
+install(TARGETS graphc_application graphc_runtime graphc_backend_registry graphc_backend_host graphc_cpu_exec graphc_base graphc_flags ${cuda}
         EXPORT graphc ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/graphc COMPONENT development)
 install(EXPORT graphc NAMESPACE graphc:: DESTINATION ${where} COMPONENT development)
-foreach(folder runtime runtime/base runtime/data backends backends/host backends/cpu/exec)
+foreach(folder runtime runtime/base runtime/data backends backends/host backends/cpu/exec ${cuda_folder})
   file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.h)
   install(FILES ${headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/graphc/${folder} COMPONENT development)
 endforeach()

@@ -4,6 +4,9 @@
 #include <cstdlib>
 
 #include "backends/cpu/exec/backend.h"
+#ifdef EMBED_CUDA
+#include "backends/cuda/exec/backend.h"
+#endif
 #include "runtime/base/thread_pool.h"
 #include "runtime/executor.h"
 
@@ -13,6 +16,9 @@ static Status run(const char* path, int64_t batch) {
   ThreadPool pool(0);  // a thread a CPU
   BackendRegistry registry({.pool = &pool});
   GC_CHECK(registry.add(cpu_execution_backend()));
+#ifdef EMBED_CUDA  // artefacts of --target cuda:CARD; costs nothing where there is no card
+  GC_CHECK(registry.add(cuda_execution_backend()));
+#endif
   GC_TRY(std::shared_ptr<const Model> model, Model::load(path, registry));  // immutable, for all threads
   GC_TRY(std::shared_ptr<Variables> weights, Variables::create(model, {.seed = 0, .pool = &pool}));
   GC_TRY(std::unique_ptr<Context> context, Context::create(model, "infer", weights));  // for one thread
