@@ -99,7 +99,7 @@ gc_error* open(gc_plugin* raw, const char* id_text, const gc_kv*, size_t, gc_dev
 gc_error* load_blob(DeviceHandle& d, KernelBlob blob, std::string saved, gc_exec** out) {
   std::unique_ptr<ExecHandle> e(new ExecHandle{d, std::move(saved), {}, nullptr});
   const gc_host* h = d.host.table;
-  auto loaded = CudaExec::load(*d.device, std::move(blob), [&](const std::string& line) {
+  auto loaded = CudaExec::load(*d.device, std::move(blob), [h](const std::string& line) {
     if (h->log) h->log(h->ctx, GC_LOG_INFO, line.data(), line.size());
   });
   if (!loaded.ok()) {

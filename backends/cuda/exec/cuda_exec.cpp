@@ -76,6 +76,7 @@ Result<std::unique_ptr<CudaExec>> CudaExec::load(CudaDevice& device, KernelBlob 
     return invalid(fmt::format("the executable can't be run: {}", why));
   GC_TRY(const KernelBlob::Image* image, choose_cuda_image(blob, device.card().name, device.card().arch));
   std::unique_ptr<CudaExec> e(new CudaExec(device));
+  e->say_ = say;
   // The driver gets no length; a NUL ends PTX.
   const std::string code = image->bytes + '\0';
   const CUresult r = cuda.module_load(&e->module_, code.data());
@@ -110,11 +111,10 @@ Result<std::unique_ptr<CudaExec>> CudaExec::load(CudaDevice& device, KernelBlob 
       e->calls_.back() = *std::move(call);
     else if (call.error().code != ErrorCode::kUnsupported)
       return call.error();
-    else if (const std::string line =
-                 fmt::format("kernels run instead of {}: {}", c.library, call.error().message);
-             say && device.is_news(line))
-      say(line);
+    else
+      e->say_refused(c, call.error());
   }
+  e->refused_ = std::make_unique<std::atomic<bool>[]>(blob.calls.size());
   for (KernelBlob::Image& i : blob.images) {
     i.bytes.clear();
     i.bytes.shrink_to_fit();
@@ -267,10 +267,16 @@ Status CudaExec::run(CudaStream& stream, std::span<const TensorRef> operands,
         continue;
       }
       if (s.error().code != ErrorCode::kUnsupported) return s;
+      if (!refused_[k].exchange(true)) say_refused(c, s.error());
     }
     GC_CHECK(launch(c.first_step, c.last_step));
   }
   return launch(next, blob_.steps.size());
+}
+
+void CudaExec::say_refused(const KernelBlob::LibraryCall& call, const Error& why) const {
+  const std::string line = fmt::format("kernels run instead of {}: {}", call.library, why.message);
+  if (say_ && device_.is_news(line)) say_(line);
 }
 
 }  // namespace graphc

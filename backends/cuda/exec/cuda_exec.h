@@ -2,6 +2,7 @@
 // streams at a time. A run allocates nothing and waits for nothing, so that it can be captured.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <span>
@@ -42,6 +43,7 @@ class CudaExec {
   Status launch_step(Run& run, size_t i) const;
   Status check_indices(Run& run, size_t i) const;
   Status run_call(Run& run, size_t k) const;
+  void say_refused(const KernelBlob::LibraryCall& call, const Error& why) const;
 
   CudaDevice& device_;
   KernelBlob blob_;
@@ -50,6 +52,8 @@ class CudaExec {
   CUfunction check_ = nullptr;
   std::vector<int64_t> check_names_;                     // per check: CudaDevice::name_number
   std::vector<std::unique_ptr<CudaLibraryCall>> calls_;  // of the blob; null: the kernels run
+  std::unique_ptr<std::atomic<bool>[]> refused_;         // per call: it was, for some sizes, and that is said
+  std::function<void(const std::string&)> say_;
 };
 
 // Of all workspaces and calls together, each at a multiple of 256. kInvalid if it overflows. The same for

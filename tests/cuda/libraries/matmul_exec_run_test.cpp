@@ -97,6 +97,22 @@ TEST(MatmulExec, ARefusalAtLoadIsSaidOnce) {
   EXPECT_EQ(products(), before);
 }
 
+// Sizes that are symbols are known when it runs.
+TEST(MatmulExec, ARefusalAtRunTimeIsSaidOnce) {
+  const auto r = linear();
+  Card card;
+  const auto e = card.load(*r);
+  ASSERT_TRUE(e);
+  card.check(*r, *e, {{"N", 6}, {"T", 20}});
+  EXPECT_TRUE(card.said.empty());
+  refuse(true);
+  for (const int64_t n : {7, 8, 7}) card.check(*r, *e, {{"N", n}, {"T", 20}});
+  refuse(false);
+  ASSERT_EQ(card.said.size(), 1u);
+  EXPECT_TRUE(card.said[0].starts_with("kernels run instead of cublaslt: cuBLASLt: no algorithm"))
+      << card.said[0];
+}
+
 // A process in whose folder of libraries cuBLASLt isn't.
 TEST(MatmulExecDeathTest, WithoutTheLibraryKernelsRunAndItIsSaid) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
