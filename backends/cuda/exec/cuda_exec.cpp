@@ -13,6 +13,7 @@ constexpr uint64_t kAlign = 256;
 // Of one kernel: CUDA 12.0 passes 4 KiB on every card, and a parameter is 8 bytes.
 constexpr size_t kMaxParameters = 512;
 constexpr size_t kMaxWorkspaces = 256;
+constexpr CUdeviceptr kPointerAlign = 16;  // emit_cuda.h
 constexpr int64_t kMaxBlocks = 2147483647, kMaxIndex = int64_t{1} << 31;
 
 std::string shape_text(std::span<const int64_t> s) {
@@ -229,6 +230,12 @@ Status CudaExec::run(CudaStream& stream, std::span<const TensorRef> operands,
       if (!same)
         return invalid(fmt::format("{} {} has the shape {}, which isn't what the executable was compiled for",
                                    side ? "result" : "operand", i, shape_text(got[i].shape)));
+      // Wide accesses count on it; on a card a wrong one would end the context.
+      if (got[i].data % kPointerAlign != 0)
+        return invalid(
+            fmt::format("{} {} begins at an address that isn't a multiple of {} bytes; copy it to one "
+                        "that is",
+                        side ? "result" : "operand", i, kPointerAlign));
     }
   }
   GC_TRY(const uint64_t needed, cuda_workspace_bytes(blob_, symbols));

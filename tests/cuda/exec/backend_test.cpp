@@ -77,6 +77,23 @@ TEST(CudaBackend, WorkspaceAndShapesAreChecked) {
   EXPECT_NE(r.exec.execute(run).error().message.find("a wrong number of tensors"), std::string::npos);
 }
 
+TEST(CudaBackend, AddressesMustSuitWideAccesses) {
+  auto registry = cuda_registry();
+  const auto card = open_card(*registry);
+  HandRun r;
+  const Data d = random_data(100, 1);
+  ASSERT_TRUE(r.prepare(card, d.x, d.i).ok());
+  for (const uint64_t offset : {4, 8, 20}) {
+    const Status s = r.execute(offset);
+    ASSERT_FALSE(s.ok()) << offset;
+    EXPECT_NE(s.error().message.find("operand 0 begins at an address that isn't a multiple of 16 bytes"),
+              std::string::npos)
+        << s.error().message;
+  }
+  EXPECT_TRUE(r.execute(16).ok());
+  EXPECT_TRUE(r.stream.wait().ok());
+}
+
 // A captured step is done again with what lies in memory then, and notices bad indices as well.
 TEST(CudaBackend, ACaptureReplays) {
   {

@@ -102,7 +102,7 @@ class HandRun {
     device_ = device;
     n_ = static_cast<int64_t>(x.size());
     GC_TRY(exec, device->load(as_bytes(encode_blob(blob))));
-    GC_TRY(x_, device->alloc(4 * x.size(), 256));
+    GC_TRY(x_, device->alloc(4 * x.size() + 64, 256));
     GC_TRY(i_, device->alloc(8 * i.size(), 256));
     GC_TRY(y_, device->alloc(4 * x.size(), 256));
     GC_TRY(const uint64_t bytes, exec.workspace_bytes(std::span(&n_, 1)));
@@ -115,8 +115,8 @@ class HandRun {
     return device_->to_device(stream, i.data(), i_.raw(), 0, 8 * i.size());
   }
   // On the stream; doesn't wait.
-  Status execute() {
-    tensors_[0] = {x_.raw(), 0, &n_, nullptr, 1, GC_DL_FLOAT, 32, 1};
+  Status execute(uint64_t x_offset = 0) {
+    tensors_[0] = {x_.raw(), x_offset, &n_, nullptr, 1, GC_DL_FLOAT, 32, 1};
     tensors_[1] = {i_.raw(), 0, &n_, nullptr, 1, GC_DL_INT, 64, 1};
     tensors_[2] = {y_.raw(), 0, &n_, nullptr, 1, GC_DL_FLOAT, 32, 1};
     gc_run run{};
