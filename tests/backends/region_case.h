@@ -21,6 +21,7 @@ class RegionCase : public RegionCaseBase {
   using RegionCaseBase::RegionCaseBase;
 
   std::vector<int> thread_counts = {1, 2, 3, 7};
+  void few_runs() { thread_counts = {1, 2}; }
   int64_t interpreted_elements = 4000;  // up to so many the loop programs are interpreted, too
 
   // Result bytes of a run on `threads` threads.

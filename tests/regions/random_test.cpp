@@ -1,11 +1,11 @@
-// Every fusion of random graphs, as machine code and by the interpreter. A failure names its seed;
+// Every fusion of random graphs, by a backend's templates and by the interpreter. A failure names its seed;
 // GRAPHC_SEED=n runs that one alone, GRAPHC_LONG_TESTS twenty times as many.
 #include <cstdlib>
 
 #include "ir/print.h"
 #include "passes/passes.h"
-#include "tests/backends/region_case.h"
 #include "tests/passes/random_graph.h"
+#include "tests/regions/judge.h"
 
 namespace graphc {
 namespace {
@@ -40,16 +40,16 @@ void run_graph(uint64_t seed, bool train, int opt_level) {
     values[&v->value] =
         it != g.variables.end()
             ? it->second
-            : HostTensor::zeros(v->value.type.dtype, RegionCase::shape_of(v->value.type, sizes));
+            : HostTensor::zeros(v->value.type.dtype, JudgedCase::shape_of(v->value.type, sizes));
   }
   for (const auto& n : f.body.nodes) {
     if (n->op->name == "reshape") {
       HostTensor t = values.at(n->operands[0]);
-      t.shape = RegionCase::shape_of(n->result()->type, sizes);
+      t.shape = JudgedCase::shape_of(n->result()->type, sizes);
       values[n->result()] = t;
     }
     if (n->op->name != "fusion") continue;
-    RegionCase c(*n, f);
+    JudgedCase c(*n, f);
     SCOPED_TRACE(print(c.func()));
     for (const Value* v : n->operands) {
       HostTensor t = values.at(v);
@@ -59,14 +59,14 @@ void run_graph(uint64_t seed, bool train, int opt_level) {
     }
     c.perturbations = 3;
     c.tolerance = 1e-5;
-    c.thread_counts = {1, 2};
+    c.few_runs();
     c.check(sizes);
     if (::testing::Test::HasFailure()) return;
     for (size_t r = 0; r < n->results.size(); ++r) values[n->results[r].get()] = c.want[r];
   }
 }
 
-TEST(CpuRandomGraphs, FusionsComputeWhatTheInterpreterDoes) {
+TEST(JUDGED(RandomGraphs), FusionsComputeWhatTheInterpreterDoes) {
   for (uint64_t seed : seeds(60)) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     run_graph(seed, seed % 3 == 0, seed % 5 == 4 ? 0 : 2);
