@@ -26,7 +26,7 @@ std::vector<int64_t> axes_of(const Node& n) {
   return n.attr("axes").as_ints();
 }
 
-Status find_jobs(ReduceForm& f, std::string_view backend) {
+Status find_jobs(ReduceForm& f, std::string_view backend, bool wide_argmax) {
   f.roots.assign(f.region->body.results.begin(), f.region->body.results.end());
   for (size_t i = 0; i < f.roots.size(); ++i) f.results.push_back(static_cast<int>(i));
   std::map<const Value*, int> level;
@@ -46,9 +46,9 @@ Status find_jobs(ReduceForm& f, std::string_view backend) {
       const bool logic = op == "any" || op == "all";
       if (t == DType::kBool && !logic)
         return unsupported(fmt::format("'{}' of bool isn't supported by the {} backend", op, backend));
-      // The second pass over an argmax looks for what the first has found. Where both compute it, it is kept
-      // wide, so that no memory in between rounds what isn't rounded yet.
-      const bool wide = op == "argmax" && is_float(t) && n->operands[0]->node;
+      // The second pass over an argmax looks for what the first has found. Where both compute it, memory in
+      // between must not round what isn't rounded yet.
+      const bool wide = wide_argmax && op == "argmax" && is_float(t) && n->operands[0]->node;
       f.jobs.push_back({n.get(), op_of(op), 0, l,
                         logic  ? DType::kI32
                         : wide ? DType::kF64
@@ -132,10 +132,10 @@ Coords ReduceForm::kept_of(const Coords& at) const {
   return k;
 }
 
-Result<ReduceForm> reduce_form(const Func& region, std::string_view backend) {
+Result<ReduceForm> reduce_form(const Func& region, std::string_view backend, bool wide_argmax) {
   ReduceForm f;
   f.region = &region;
-  GC_CHECK(find_jobs(f, backend));
+  GC_CHECK(find_jobs(f, backend, wide_argmax));
   GC_CHECK(group_axes(f));
   return f;
 }

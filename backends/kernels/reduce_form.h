@@ -4,7 +4,7 @@
 // Reductions that need others' results are on a later level (softmax: max, then sum). argmax is a maximum
 // (phase 0) and, one level later, the least position that holds it (phase 1).
 //
-//   GC_TRY(ReduceForm f, reduce_form(region, "cuda"));
+//   GC_TRY(ReduceForm f, reduce_form(region, "cpu"));
 //   ReduceReader r(f, b);                       // b: a RegionBuilder
 //   for each level: sums = reduce { r.value(job, f.coords(b.ranges(), vars)) }; r.finish(job, at, sum)
 //   r.write(f.full_results, at) for every element; r.write(f.row_results, at) once
@@ -53,8 +53,10 @@ struct ReduceForm {
   Coords kept_of(const Coords& at) const;
 };
 
-// Errors: kUnsupported with the reason.
-Result<ReduceForm> reduce_form(const Func& region, std::string_view backend);
+// wide_argmax: the maximum of floats that the region itself computes is kept as an f64, for kernels that
+// write it to memory between the passes and whose compiler may leave what it computes unrounded. Errors:
+// kUnsupported with the reason, naming the backend.
+Result<ReduceForm> reduce_form(const Func& region, std::string_view backend, bool wide_argmax = false);
 
 class ReduceReader {
  public:

@@ -186,7 +186,7 @@ Expr identity_of(ReduceOp op, DType t) {
 }
 
 Result<LoweredRegion> lower_reduce(const Func& region, const LowerOptions& options) {
-  GC_TRY(const ReduceForm f, reduce_form(region, "cuda"));
+  GC_TRY(const ReduceForm f, reduce_form(region, "cuda", true));
   GC_TRY(const ReducePlan p, plan_reduce(f, options.target));
   if (p.chunk > 0) return reduce_by_chunks(f, p, options.target, options.name);
   LoweredRegion out;

@@ -7,7 +7,7 @@ namespace graphc::cuda {
 namespace {
 
 ReducePlan plan_of(KernelCase& c) {
-  auto form = reduce_form(c.func(), "cuda");
+  auto form = reduce_form(c.func(), "cuda", true);
   EXPECT_TRUE(form.ok()) << form.error().message;
   auto plan = plan_reduce(*form, *CudaTarget::parse(c.target));
   EXPECT_TRUE(plan.ok()) << plan.error().message;
