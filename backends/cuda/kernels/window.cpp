@@ -16,6 +16,7 @@
 #include "backends/cuda/kernels/each_element.h"
 #include "backends/cuda/kernels/lowering.h"
 #include "backends/kernels/region_builder.h"
+#include "backends/kernels/window_form.h"
 
 namespace graphc::cuda {
 namespace {
@@ -29,42 +30,19 @@ class WindowTemplate {
   WindowTemplate(const Func& region, const LowerOptions& options) : region_(region), options_(options) {}
 
   Result<LoweredRegion> lower() {
-    for (const auto& n : region_.body.nodes)
-      if (n->op->name == "reduce_window" || n->op->name == "reduce_window_grad") {
-        if (core_) return unsupported("a window region with more than one window");
-        core_ = n.get();
-      }
-    if (!core_) return unsupported("a window region without a window");
-    max_ = core_->attr("kind").as_string() == "max";
-    window_ = core_->attr("window").as_ints();
-    stride_ = core_->attr("stride").as_ints();
-    pad_ = core_->attr("pad").as_ints();
-    dilation_ = core_->attr("dilation").as_ints();
-    n_ = window_.size();
-    for (int64_t w : window_) taps_ *= w;
-    for (int64_t s : stride_) phases_ *= s;
-    out_ = core_->result()->type.shape;
-    lead_ = out_.size() - n_;
-    type_ = core_->result()->type.dtype;
-    acc_ = accumulator_type(type_);
-    for (size_t i = 0; i < region_.body.results.size(); ++i) {
-      const Value* r = region_.body.results[i];
-      roots_.push_back(r);
-      results_.push_back(static_cast<int>(i));
-      if (product(r->type.shape) != product(out_))
-        return unsupported("a result of the window region has another size than the window's result");
-    }
-    return core_->op->name == "reduce_window" ? forward() : gradient();
+    GC_TRY(f_, window_form(region_));
+    for (int64_t s : f_.stride) phases_ *= s;
+    return f_.gradient ? gradient() : forward();
   }
 
  private:
-  const Value* x() const { return core_->operands[0]; }
-  const Value* dy() const { return core_->operands[1]; }
+  const Value* x() const { return f_.core->operands[0]; }
+  const Value* dy() const { return f_.core->operands[1]; }
   Coords lead_of(const Coords& at) const {
-    return Coords(at.begin(), at.begin() + static_cast<int64_t>(lead_));
+    return Coords(at.begin(), at.begin() + static_cast<int64_t>(f_.lead));
   }
   Coords windows_of(const Coords& at) const {
-    return Coords(at.begin() + static_cast<int64_t>(lead_), at.end());
+    return Coords(at.begin() + static_cast<int64_t>(f_.lead), at.end());
   }
 
   // ---- what all kernels read
@@ -74,42 +52,42 @@ class WindowTemplate {
             double otherwise, std::vector<Dim>* inside = nullptr) {
     Coords at = lead;
     std::vector<Dim> all = guards, mine;
-    for (size_t a = 0; a < n_; ++a) {
-      Dim c = o[a] * stride_[a] + t[a] * dilation_[a] - pad_[2 * a];
+    for (size_t a = 0; a < f_.n; ++a) {
+      Dim c = f_.tap(a, o[a], t[a]);
       at.push_back(c);
       add_guard(*b_, mine, c);
-      add_guard(*b_, mine, x()->type.shape[lead_ + a] - 1 - c);
+      add_guard(*b_, mine, x()->type.shape[f_.lead + a] - 1 - c);
     }
     all.insert(all.end(), mine.begin(), mine.end());
     if (inside) *inside = mine;
-    return cast(b_->element(x(), at, all, otherwise), acc_);
+    return cast(b_->element(x(), at, all, otherwise), f_.acc);
   }
 
   Coords tap_at(int64_t k) const {
-    Coords t(n_);
-    for (size_t i = n_; i-- > 0; k /= window_[i]) t[i] = k % window_[i];
+    Coords t(f_.n);
+    for (size_t i = f_.n; i-- > 0; k /= f_.window[i]) t[i] = k % f_.window[i];
     return t;
   }
 
   // Over all taps, in serial loops.
   Expr reduce_taps(ReduceOp op, const std::function<Expr(const Coords&)>& value, Coords t = {}) {
-    return b_->reduce("w", {op}, serial(), "t", 0, window_[t.size()], [&](Dim v) {
+    return b_->reduce("w", {op}, serial(), "t", 0, f_.window[t.size()], [&](Dim v) {
       Coords next = t;
       next.push_back(v);
-      return std::vector<Expr>{next.size() == n_ ? value(next) : reduce_taps(op, value, next)};
+      return std::vector<Expr>{next.size() == f_.n ? value(next) : reduce_taps(op, value, next)};
     })[0];
   }
 
   Coords result_coords(int r, const Coords& at) {
-    return reshape_coords(out_, at, region_.body.results[static_cast<size_t>(r)]->type.shape, b_->ranges());
+    return reshape_coords(f_.out, at, region_.body.results[static_cast<size_t>(r)]->type.shape, b_->ranges());
   }
 
   // The window's result at `here` is `value`.
   void bind_core(const Expr& value, const Coords& here) {
-    Expr e = cast(value, type_);
-    b_->bind(core_->result(), [this, here, e](const Coords& asked) {
+    Expr e = cast(value, f_.type);
+    b_->bind(f_.core->result(), [this, here, e](const Coords& asked) {
       for (size_t i = 0; i < here.size(); ++i)
-        if (!out_[i].is_constant(1) && b_->simplify(asked[i]) != b_->simplify(here[i])) {
+        if (!f_.out[i].is_constant(1) && b_->simplify(asked[i]) != b_->simplify(here[i])) {
           b_->fail("a result of the window region needs the window at another index than its own");
           break;
         }
@@ -120,28 +98,28 @@ class WindowTemplate {
   void write(const Expr& value, const Coords& at) {
     bind_core(value, at);
     std::vector<std::pair<int, Coords>> stores;
-    for (int r : results_) stores.emplace_back(r, result_coords(r, at));
+    for (int r : f_.results) stores.emplace_back(r, result_coords(r, at));
     b_->store_results(stores);
   }
 
   // ---- forward
 
   Result<LoweredRegion> forward() {
-    std::vector<const Value*> roots = roots_;
+    std::vector<const Value*> roots = f_.roots;
     roots.push_back(x());
-    RegionBuilder b(region_, options_.name, roots, {core_->result()}, results_);
+    RegionBuilder b(region_, options_.name, roots, {f_.core->result()}, f_.results);
     b_ = &b;
-    each_element(b, out_, element_threads(out_, options_.target), [&](const Coords& at) {
-      const double start = max_ ? -kInfinity : 0;
+    each_element(b, f_.out, element_threads(f_.out, options_.target), [&](const Coords& at) {
+      const double start = f_.max ? -kInfinity : 0;
       const Coords lead = lead_of(at), o = windows_of(at);
       Expr result;
-      if (taps_ <= kUnrolledTaps) {
-        for (int64_t k = 0; k < taps_; ++k) {
+      if (f_.taps <= kUnrolledTaps) {
+        for (int64_t k = 0; k < f_.taps; ++k) {
           Expr e = b.k().let("x", x_at(lead, o, tap_at(k), {}, start));
-          result = !result ? e : max_ ? maximum(result, e) : result + e;
+          result = !result ? e : f_.max ? maximum(result, e) : result + e;
         }
       } else {
-        result = reduce_taps(max_ ? ReduceOp::kMax : ReduceOp::kAdd,
+        result = reduce_taps(f_.max ? ReduceOp::kMax : ReduceOp::kAdd,
                              [&](const Coords& t) { return x_at(lead, o, t, {}, start); });
       }
       write(result, at);
@@ -156,22 +134,22 @@ class WindowTemplate {
 
   // Each element of x lies in at most one window.
   bool apart() const {
-    for (size_t a = 0; a < n_; ++a)
-      if (window_[a] > stride_[a] || dilation_[a] != 1) return false;
+    for (size_t a = 0; a < f_.n; ++a)
+      if (f_.window[a] > f_.stride[a] || f_.dilation[a] != 1) return false;
     return true;
   }
 
   Result<LoweredRegion> gradient() {
-    const bool by_phase = phases_ <= kPhases && taps_ <= 2 * kUnrolledTaps;
+    const bool by_phase = phases_ <= kPhases && f_.taps <= 2 * kUnrolledTaps;
     windows_ = dy()->type.shape;
     LoweredRegion out;
-    stored_ = max_ && taps_ > 1 && !(apart() && by_phase && taps_ <= kPhases);
+    stored_ = f_.max && f_.taps > 1 && !(apart() && by_phase && f_.taps <= kPhases);
     std::vector<RegionBuilder::Workspace> best;
     std::string name = options_.name;
     if (stored_) {
       const Dim count = product(windows_);
       out.workspace_bytes.push_back(ceildiv(count, 16) * 64);
-      RegionBuilder b(region_, name, {x()}, {core_->result()}, {}, {{0, DType::kI32, count, true}});
+      RegionBuilder b(region_, name, {x()}, {f_.core->result()}, {}, {{0, DType::kI32, count, true}});
       b_ = &b;
       each_element(b, windows_, element_threads(windows_, options_.target), [&](const Coords& at) {
         Expr e = find_best(lead_of(at), windows_of(at), {});
@@ -182,10 +160,10 @@ class WindowTemplate {
       best.push_back({0, DType::kI32, count, false});
       name += "_gather";
     }
-    std::vector<const Value*> roots = roots_;
+    std::vector<const Value*> roots = f_.roots;
     roots.push_back(dy());
-    if (max_ && !stored_) roots.push_back(x());
-    RegionBuilder b(region_, name, roots, {core_->result()}, results_, best);
+    if (f_.max && !stored_) roots.push_back(x());
+    RegionBuilder b(region_, name, roots, {f_.core->result()}, f_.results, best);
     b_ = &b;
     if (by_phase)
       gather_phases();
@@ -198,10 +176,10 @@ class WindowTemplate {
 
   // The number of the tap that is window o's first maximum; a NaN beats every number.
   Expr find_best(const Coords& lead, const Coords& o, const std::vector<Dim>& guards) {
-    if (taps_ > kUnrolledTaps) return search_best(lead, o);
+    if (f_.taps > kUnrolledTaps) return search_best(lead, o);
     // from the last tap to the first, so that of equals the first stays
     Expr at, top;
-    for (int64_t k = taps_; k-- > 0;) {
+    for (int64_t k = f_.taps; k-- > 0;) {
       std::vector<Dim> inside;
       Expr e = b_->k().let("x", x_at(lead, o, tap_at(k), guards, -kInfinity, &inside));
       Expr number = Expr::int_constant(k, DType::kI32);
@@ -227,7 +205,7 @@ class WindowTemplate {
       Expr e = b_->k().let("x", x_at(lead, o, t, {}, -kInfinity, &inside));
       Expr wins = bit_or(equal(e, top), bit_and(is_nan(e), is_nan(top)));
       for (const Dim& g : inside) wins = bit_and(wins, holds(g));
-      return select(wins, tap_number(t), Expr::int_constant(taps_ - 1, DType::kI32));
+      return select(wins, tap_number(t), Expr::int_constant(f_.taps - 1, DType::kI32));
     });
   }
 
@@ -235,7 +213,7 @@ class WindowTemplate {
 
   Expr tap_number(const Coords& t) const {
     Dim number(0);
-    for (size_t a = 0; a < n_; ++a) number = number * window_[a] + t[a];
+    for (size_t a = 0; a < f_.n; ++a) number = number * f_.window[a] + t[a];
     return cast(Expr::index(number), DType::kI32);
   }
 
@@ -246,33 +224,33 @@ class WindowTemplate {
   };
   Window window_at(const Coords& lead, const Coords& o, std::vector<Dim> guards = {}) {
     Coords at = lead;
-    for (size_t a = 0; a < n_; ++a) {
+    for (size_t a = 0; a < f_.n; ++a) {
       at.push_back(o[a]);
       add_guard(*b_, guards, o[a]);
-      add_guard(*b_, guards, windows_[lead_ + a] - 1 - o[a]);
+      add_guard(*b_, guards, windows_[f_.lead + a] - 1 - o[a]);
     }
-    Window w{o, b_->k().let("dy", cast(b_->element(dy(), at, guards, 0.0), acc_)), {}};
-    if (max_ && taps_ > 1)
+    Window w{o, b_->k().let("dy", cast(b_->element(dy(), at, guards, 0.0), f_.acc)), {}};
+    if (f_.max && f_.taps > 1)
       w.best = stored_ ? b_->k().let("best", b_->workspace(0).load_where(
                                                  {b_->simplify(linear_index(windows_, at))}, guards))
                        : find_best(lead, o, guards);
     return w;
   }
   Expr given(const Window& w, const Expr& number) const {
-    return w.best ? select(equal(w.best, number), w.dy, Expr::constant(0, acc_)) : w.dy;
+    return w.best ? select(equal(w.best, number), w.dy, Expr::constant(0, f_.acc)) : w.dy;
   }
 
   // A thread per element of x: every tap asks whether there is a window that has x there.
   void gather_elements() {
-    each_element(*b_, out_, element_threads(out_, options_.target), [&](const Coords& at) {
+    each_element(*b_, f_.out, element_threads(f_.out, options_.target), [&](const Coords& at) {
       const Coords lead = lead_of(at), xs = windows_of(at);
       Expr total = reduce_taps(ReduceOp::kAdd, [&](const Coords& t) {
-        Coords o(n_);
+        Coords o(f_.n);
         std::vector<Dim> guards;
-        for (size_t a = 0; a < n_; ++a) {
-          Dim shifted = xs[a] + pad_[2 * a] - t[a] * dilation_[a];
-          o[a] = b_->simplify(floordiv(shifted, stride_[a]));
-          if (stride_[a] != 1) add_guard(*b_, guards, o[a] * stride_[a] - shifted);
+        for (size_t a = 0; a < f_.n; ++a) {
+          Dim shifted = xs[a] + f_.pad[2 * a] - t[a] * f_.dilation[a];
+          o[a] = b_->simplify(floordiv(shifted, f_.stride[a]));
+          if (f_.stride[a] != 1) add_guard(*b_, guards, o[a] * f_.stride[a] - shifted);
         }
         return given(window_at(lead, o, guards), tap_number(t));
       });
@@ -283,27 +261,28 @@ class WindowTemplate {
   // A thread per q (one coordinate per window axis): every value first, then the stores, neighbours together.
   void gather_phases() {
     // x = stride * q + phase - pad >= 0 for some phase: q >= ceil((pad - stride + 1) / stride)
-    std::vector<int64_t> first(n_);
-    Shape space(out_.begin(), out_.begin() + static_cast<int64_t>(lead_));
-    for (size_t a = 0; a < n_; ++a) {
-      first[a] = floordiv(Dim(pad_[2 * a]), stride_[a]).constant();
-      space.push_back(ceildiv(out_[lead_ + a] + pad_[2 * a], stride_[a]) - first[a]);
+    std::vector<int64_t> first(f_.n);
+    Shape space(f_.out.begin(), f_.out.begin() + static_cast<int64_t>(f_.lead));
+    for (size_t a = 0; a < f_.n; ++a) {
+      first[a] = floordiv(Dim(f_.pad[2 * a]), f_.stride[a]).constant();
+      space.push_back(ceildiv(f_.out[f_.lead + a] + f_.pad[2 * a], f_.stride[a]) - first[a]);
     }
     each_element(*b_, space, element_threads(space, options_.target), [&](const Coords& at) {
       const Coords lead = lead_of(at);
       Coords q = windows_of(at);
-      for (size_t a = 0; a < n_; ++a) q[a] = b_->simplify(q[a] + first[a]);
+      for (size_t a = 0; a < f_.n; ++a) q[a] = b_->simplify(q[a] + first[a]);
       std::deque<Window> seen;
       std::vector<Element> elements;
       for (int64_t p = 0; p < phases_; ++p) {
-        std::vector<int64_t> phase(n_);
-        for (int64_t i = static_cast<int64_t>(n_), rest = p; i-- > 0; rest /= stride_[static_cast<size_t>(i)])
-          phase[static_cast<size_t>(i)] = rest % stride_[static_cast<size_t>(i)];
+        std::vector<int64_t> phase(f_.n);
+        for (int64_t i = static_cast<int64_t>(f_.n), rest = p; i-- > 0;
+             rest /= f_.stride[static_cast<size_t>(i)])
+          phase[static_cast<size_t>(i)] = rest % f_.stride[static_cast<size_t>(i)];
         elements.push_back(phase_element(lead, q, phase, seen));
       }
-      for (size_t r = 0; r < results_.size(); ++r)
+      for (size_t r = 0; r < f_.results.size(); ++r)
         for (const Element& e : elements)
-          b_->store_value(results_[r], result_coords(results_[r], e.at), e.values[r], e.guards);
+          b_->store_value(f_.results[r], result_coords(f_.results[r], e.at), e.values[r], e.guards);
     });
   }
 
@@ -317,22 +296,22 @@ class WindowTemplate {
                         std::deque<Window>& seen) {
     Element el;
     el.at = lead;
-    for (size_t a = 0; a < n_; ++a) {
-      Dim c = q[a] * stride_[a] + (phase[a] - pad_[2 * a]);
+    for (size_t a = 0; a < f_.n; ++a) {
+      Dim c = q[a] * f_.stride[a] + (phase[a] - f_.pad[2 * a]);
       el.at.push_back(c);
       add_guard(*b_, el.guards, c);
-      add_guard(*b_, el.guards, out_[lead_ + a] - 1 - c);
+      add_guard(*b_, el.guards, f_.out[f_.lead + a] - 1 - c);
     }
     Expr total;
-    for (int64_t k = 0; k < taps_; ++k) {
+    for (int64_t k = 0; k < f_.taps; ++k) {
       // x is tap t of window o iff stride * q + phase == stride * o + dilation * t
       const Coords t = tap_at(k);
       bool divides = true;
-      Coords o(n_);
-      for (size_t a = 0; a < n_; ++a) {
-        int64_t d = phase[a] - dilation_[a] * t[a].constant();
-        divides = divides && d % stride_[a] == 0;
-        o[a] = b_->simplify(q[a] + d / stride_[a]);
+      Coords o(f_.n);
+      for (size_t a = 0; a < f_.n; ++a) {
+        int64_t d = phase[a] - f_.dilation[a] * t[a].constant();
+        divides = divides && d % f_.stride[a] == 0;
+        o[a] = b_->simplify(q[a] + d / f_.stride[a]);
       }
       if (!divides) continue;
       auto w = std::ranges::find_if(seen, [&](const Window& s) { return s.o == o; });
@@ -343,9 +322,9 @@ class WindowTemplate {
       Expr g = given(*w, Expr::int_constant(k, DType::kI32));
       total = total ? b_->k().let("g", total + g) : g;
     }
-    if (!total) total = Expr::constant(0, acc_);
+    if (!total) total = Expr::constant(0, f_.acc);
     bind_core(total, el.at);
-    for (int r : results_)
+    for (int r : f_.results)
       el.values.push_back(b_->k().let("r", b_->element(region_.body.results[static_cast<size_t>(r)],
                                                        result_coords(r, el.at), el.guards)));
     return el;
@@ -353,15 +332,9 @@ class WindowTemplate {
 
   const Func& region_;
   const LowerOptions& options_;
-  const Node* core_ = nullptr;
-  bool max_ = false;
-  std::vector<int64_t> window_, stride_, pad_, dilation_;
-  size_t n_ = 0, lead_ = 0;  // axes with windows, axes before them
-  int64_t taps_ = 1, phases_ = 1;
-  Shape out_, windows_;  // of the result; the gradient: of dy
-  DType type_ = DType::kF32, acc_ = DType::kF32;
-  std::vector<const Value*> roots_;
-  std::vector<int> results_;
+  WindowForm f_;
+  int64_t phases_ = 1;
+  Shape windows_;        // of the result; the gradient: of dy
   bool stored_ = false;  // the windows' best taps lie in workspace 0
   RegionBuilder* b_ = nullptr;
 };
